@@ -1,1 +1,14 @@
+//! What every Headwater service shares, and nothing that knows a domain: configuration, problems
+//! (RFC 9457), health, telemetry, the HTTP frame, and shutdown.
 
+pub mod config;
+pub mod health;
+pub mod http;
+pub mod nats;
+pub mod problem;
+pub mod shutdown;
+pub mod telemetry;
+
+pub use health::Health;
+pub use problem::{Kind, Problem};
+pub use shutdown::Shutdown;

@@ -1,0 +1,131 @@
+//! Errors as clients see them: `application/problem+json` (RFC 9457) with a stable `code`.
+
+use axum::{
+    Json,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use include_dir::{Dir, include_dir};
+use serde::Serialize;
+use serde_json::Value;
+
+/// One kind of problem: its status, its stable code, and a title that a person can act on.
+/// `docs/problems/<code>.md` explains it, and every service serves that page at `/problems/<code>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    pub status: u16,
+    pub code: &'static str,
+    pub title: &'static str,
+}
+
+impl Kind {
+    pub const fn new(status: u16, code: &'static str, title: &'static str) -> Self {
+        Self { status, code, title }
+    }
+}
+
+/// What can go wrong in any service. Kinds of one service alone stand in that service.
+pub mod kinds {
+    use super::Kind;
+
+    pub const UNKNOWN_ROUTE: Kind = Kind::new(404, "unknown-route", "Nothing is served at this path");
+    pub const METHOD_NOT_ALLOWED: Kind =
+        Kind::new(405, "method-not-allowed", "This path does not take this method");
+    pub const INVALID_HEADER: Kind = Kind::new(400, "invalid-header", "A request header is not valid");
+    pub const OVERLOADED: Kind = Kind::new(503, "overloaded", "The service is at its limit; try again shortly");
+    pub const INTERNAL: Kind = Kind::new(500, "internal", "The service failed; the error is in its log");
+    pub const NOT_READY: Kind = Kind::new(503, "not-ready", "The service is not ready");
+}
+
+/// A problem on its way to the client.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    kind: Kind,
+    detail: String,
+    field: Option<String>,
+    accepted: Option<Value>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    /// `detail` says what is wrong with this very request.
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), field: None, accepted: None, headers: Vec::new() }
+    }
+
+    /// An error whose cause is ours: the cause goes to the log, the client learns only that it happened.
+    pub fn internal(error: impl std::fmt::Display) -> Self {
+        tracing::error!(%error, "request failed");
+        Self::new(kinds::INTERNAL, "An unexpected error occurred.")
+    }
+
+    /// Names the field, parameter or header that is wrong.
+    pub fn field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    /// Says what would have been accepted.
+    pub fn accepted(mut self, accepted: impl Serialize) -> Self {
+        self.accepted = serde_json::to_value(accepted).ok();
+        self
+    }
+
+    /// Tells the client when to try again, in seconds.
+    pub fn retry_after(self, seconds: u32) -> Self {
+        self.header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    code: &'a str,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accepted: Option<&'a Value>,
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = Body {
+            r#type: format!("/problems/{}", self.kind.code),
+            title: self.kind.title,
+            status: self.kind.status,
+            code: self.kind.code,
+            detail: &self.detail,
+            field: self.field.as_deref(),
+            accepted: self.accepted.as_ref(),
+        };
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.extend(self.headers);
+        response
+    }
+}
+
+static PAGES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../docs/problems");
+
+/// The page about the problem `code`, in Markdown.
+pub fn page(code: &str) -> Option<&'static str> {
+    PAGES.get_file(format!("{code}.md"))?.contents_utf8()
+}
