@@ -1,1 +1,21 @@
+//! The application: what may happen, and what is shown of it. Pure: no I/O, no clock, no randomness.
+//!
+//! An aggregate is a state with `decide`, `evolve` and `claims` ([`aggregate::Aggregate`]); a view is a
+//! row with `touches` and `apply` ([`view::View`]). To put in your own domain, replace the modules
+//! [`account`] and [`order`] and the lines that name them in [`application`], and the modules in
+//! [`views`] with the list there.
 
+pub mod account;
+pub mod order;
+pub mod views;
+
+pub mod aggregate;
+pub mod application;
+pub mod tagged;
+pub mod values;
+pub mod view;
+
+pub use aggregate::{Aggregate, Claim, Context, Rejection, RejectionClass, States};
+pub use application::{Command, Event, Kind, State};
+pub use values::Timestamp;
+pub use view::{Recorded, View};

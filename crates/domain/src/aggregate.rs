@@ -1,0 +1,180 @@
+//! What an aggregate is, and what the runtime gives it to decide with.
+
+use std::{borrow::Cow, fmt::Debug};
+
+use serde::{Serialize, de::DeserializeOwned};
+use uuid::Uuid;
+
+use crate::{
+    application::{Kind, State},
+    values::Timestamp,
+};
+
+/// The thing that a command addresses: a state, and pure functions over it. The default state is that of
+/// an aggregate to which nothing has happened yet.
+pub trait Aggregate: Clone + Debug + Default {
+    /// Leads the names of its events: `account` makes `account.registered`.
+    const NAME: &'static str;
+    /// Stands in URLs: `POST /accounts/{id}/register`.
+    const PLURAL: &'static str;
+
+    /// A wish. Its variants' names are the last part of the URL; its fields are the request's body.
+    type Command: Clone + Debug + Serialize + DeserializeOwned;
+    /// A fact. Its variants' names are the last part of the event's type.
+    type Event: Clone + Debug + PartialEq + Serialize + DeserializeOwned;
+
+    /// What follows from the command: events, none if nothing changes, or a rejection.
+    fn decide(&self, command: Self::Command, context: &Context<'_>) -> Result<Vec<Self::Event>, Rejection>;
+
+    /// The state after the event. Never refuses: what happened, happened.
+    fn evolve(self, event: &Self::Event) -> Self;
+
+    /// The unique values that an aggregate in this state holds. A command that would make it hold a value
+    /// that another aggregate holds is rejected by the runtime.
+    fn claims(&self) -> Vec<Claim>;
+}
+
+/// A unique value held by one aggregate at a time, such as an email address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Claim {
+    /// What is unique; the rejection's code is `<what>-taken`.
+    pub what: &'static str,
+    pub value: String,
+}
+
+impl Claim {
+    pub fn new(what: &'static str, value: impl Into<String>) -> Self {
+        Self { what, value: value.into() }
+    }
+}
+
+/// What a decision may look at beside the state of its own aggregate.
+pub struct Context<'a> {
+    /// The time of the events that will be decided. It never goes back from one decision to the next.
+    pub now: Timestamp,
+    /// The states of all aggregates at this very point of the log.
+    pub states: &'a dyn States,
+}
+
+/// Read access to the state of any aggregate: exact, because commands are decided in one order.
+pub trait States {
+    /// The state of an aggregate; that of one to which nothing has happened is its default.
+    fn state(&self, kind: Kind, id: Uuid) -> Cow<'_, State>;
+}
+
+/// Why a command was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{title}")]
+pub struct Rejection {
+    pub class: RejectionClass,
+    /// Stable: clients branch on it, and `docs/problems/<code>.md` explains it.
+    pub code: Cow<'static, str>,
+    pub title: Cow<'static, str>,
+}
+
+/// What kind of refusal it is, as far as the outside needs to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RejectionClass {
+    /// Nothing has happened to the aggregate yet, so there is nothing to command.
+    Missing,
+    /// A claim is held by another aggregate.
+    Taken,
+    /// A rule of the business.
+    Rule,
+}
+
+impl Rejection {
+    pub const fn missing(code: &'static str, title: &'static str) -> Self {
+        Self::new(RejectionClass::Missing, code, title)
+    }
+
+    pub const fn rule(code: &'static str, title: &'static str) -> Self {
+        Self::new(RejectionClass::Rule, code, title)
+    }
+
+    pub fn taken(claim: &Claim) -> Self {
+        Self {
+            class: RejectionClass::Taken,
+            code: format!("{}-taken", claim.what).into(),
+            title: format!("This {} is taken", claim.what).into(),
+        }
+    }
+
+    const fn new(class: RejectionClass, code: &'static str, title: &'static str) -> Self {
+        Self { class, code: Cow::Borrowed(code), title: Cow::Borrowed(title) }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod test_support {
+    //! `given(events).when(command).then(events)`, in words.
+
+    use std::collections::HashMap;
+
+    use super::*;
+
+    pub const NOW: Timestamp = Timestamp::from_micros_unchecked(1_000_000_000_000_000);
+
+    /// An aggregate to which these events have happened.
+    pub fn given<A: Aggregate>(events: impl IntoIterator<Item = A::Event>) -> Given<A> {
+        let state = events.into_iter().fold(A::default(), |state, event| state.evolve(&event));
+        Given { state, others: Others::default() }
+    }
+
+    pub struct Given<A> {
+        state: A,
+        others: Others,
+    }
+
+    #[derive(Default)]
+    struct Others(HashMap<Uuid, State>);
+
+    impl States for Others {
+        fn state(&self, kind: Kind, id: Uuid) -> Cow<'_, State> {
+            self.0.get(&id).map_or_else(|| Cow::Owned(kind.initial()), Cow::Borrowed)
+        }
+    }
+
+    impl<A: Aggregate> Given<A> {
+        pub fn and(mut self, id: Uuid, state: State) -> Self {
+            self.others.0.insert(id, state);
+            self
+        }
+
+        pub fn when(self, command: A::Command) -> Decision<A> {
+            Decision(self.state.decide(command, &Context { now: NOW, states: &self.others }))
+        }
+
+        pub fn then_claims(self, claims: impl Into<Vec<Claim>>) {
+            assert_eq!(self.state.claims(), claims.into());
+        }
+    }
+
+    pub struct Decision<A: Aggregate>(Result<Vec<A::Event>, Rejection>);
+
+    impl<A: Aggregate> Decision<A> {
+        pub fn then(self, events: impl Into<Vec<A::Event>>) {
+            assert_eq!(self.0, Ok(events.into()));
+        }
+
+        pub fn rejected(self, rejection: Rejection) {
+            assert_eq!(self.0, Err(rejection));
+        }
+    }
+
+    pub mod account {
+        use crate::{State, account::Account, values::*};
+
+        pub fn active() -> State {
+            State::Account(Account::Active {
+                email: Email::parse("ada@example.org").unwrap(),
+                username: Username::parse("ada").unwrap(),
+                name: None,
+            })
+        }
+
+        pub fn closed() -> State {
+            State::Account(Account::Closed)
+        }
+    }
+}

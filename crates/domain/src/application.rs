@@ -1,0 +1,177 @@
+//! The list of the application's aggregates, and one type for "any of them": what the writer, which
+//! knows no aggregate by name, keeps, decides and stores.
+
+use serde_json::value::RawValue;
+
+use crate::{
+    Aggregate, Claim, Context, Rejection,
+    account::Account,
+    order::Order,
+    tagged::{self, DecodeError},
+};
+
+/// Makes the sums over all aggregates. A line of the list is all that a new aggregate needs here.
+macro_rules! aggregates {
+    ($($aggregate:ident),+ $(,)?) => {
+        /// Which aggregate.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Kind { $($aggregate),+ }
+
+        /// The state of any aggregate.
+        #[derive(Clone, Debug)]
+        pub enum State { $($aggregate($aggregate)),+ }
+
+        /// A command to any aggregate.
+        #[derive(Clone, Debug)]
+        pub enum Command { $($aggregate(<$aggregate as Aggregate>::Command)),+ }
+
+        /// An event of any aggregate.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Event { $($aggregate(<$aggregate as Aggregate>::Event)),+ }
+
+        impl Kind {
+            pub const ALL: &'static [Kind] = &[$(Kind::$aggregate),+];
+
+            pub fn name(self) -> &'static str {
+                match self { $(Kind::$aggregate => $aggregate::NAME),+ }
+            }
+
+            pub fn plural(self) -> &'static str {
+                match self { $(Kind::$aggregate => $aggregate::PLURAL),+ }
+            }
+
+            /// The state of an aggregate to which nothing has happened.
+            pub fn initial(self) -> State {
+                match self { $(Kind::$aggregate => State::$aggregate($aggregate::default())),+ }
+            }
+
+            /// Reads a command from its name and its fields.
+            pub fn command(self, name: &str, fields: &str) -> Result<Command, DecodeError> {
+                match self { $(Kind::$aggregate => tagged::decode(name, fields).map(Command::$aggregate)),+ }
+            }
+
+            fn event(self, name: &str, data: &str) -> Result<Event, DecodeError> {
+                match self { $(Kind::$aggregate => tagged::decode(name, data).map(Event::$aggregate)),+ }
+            }
+        }
+
+        impl State {
+            pub fn decide(&self, command: Command, context: &Context<'_>) -> Result<Vec<Event>, Rejection> {
+                match (self, command) {
+                    $((State::$aggregate(state), Command::$aggregate(command)) => {
+                        let events = state.decide(command, context)?;
+                        Ok(events.into_iter().map(Event::$aggregate).collect())
+                    })+
+                    // States are looked up by the command's own kind.
+                    (state, command) => unreachable!("{command:?} addressed to {state:?}"),
+                }
+            }
+
+            pub fn evolve(self, event: &Event) -> State {
+                match (self, event) {
+                    $((State::$aggregate(state), Event::$aggregate(event)) => {
+                        State::$aggregate(state.evolve(event))
+                    })+
+                    // States are looked up by the event's own kind.
+                    (state, event) => unreachable!("{event:?} applied to {state:?}"),
+                }
+            }
+
+            pub fn claims(&self) -> Vec<Claim> {
+                match self { $(State::$aggregate(state) => state.claims()),+ }
+            }
+        }
+
+        impl Command {
+            pub fn kind(&self) -> Kind {
+                match self { $(Command::$aggregate(_) => Kind::$aggregate),+ }
+            }
+
+            /// The command's name and fields in their canonical form.
+            pub fn encode(&self) -> (String, Box<RawValue>) {
+                match self { $(Command::$aggregate(command) => tagged::encode(command)),+ }
+            }
+        }
+
+        impl Event {
+            pub fn kind(&self) -> Kind {
+                match self { $(Event::$aggregate(_) => Kind::$aggregate),+ }
+            }
+
+            fn encode_data(&self) -> (String, Box<RawValue>) {
+                match self { $(Event::$aggregate(event) => tagged::encode(event)),+ }
+            }
+        }
+    };
+}
+
+aggregates!(Account, Order);
+
+/// The version that every event type is written in.
+pub const EVENT_VERSION: u32 = 1;
+
+impl Kind {
+    pub fn from_plural(plural: &str) -> Option<Kind> {
+        Kind::ALL.iter().copied().find(|kind| kind.plural() == plural)
+    }
+
+    fn from_name(name: &str) -> Option<Kind> {
+        Kind::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+}
+
+impl Event {
+    /// The event's full type, such as `account.registered`, and its data.
+    pub fn encode(&self) -> (String, Box<RawValue>) {
+        let (name, data) = self.encode_data();
+        (format!("{}.{name}", self.kind().name()), data)
+    }
+
+    /// Reads an event as it stands in the log.
+    pub fn decode(event_type: &str, version: u32, data: &str) -> Result<Event, EventError> {
+        let (kind, name) = event_type
+            .split_once('.')
+            .and_then(|(kind, name)| Some((Kind::from_name(kind)?, name)))
+            .ok_or_else(|| EventError::UnknownType(event_type.to_owned()))?;
+        if version != EVENT_VERSION {
+            return Err(EventError::UnknownVersion { event_type: event_type.to_owned(), version });
+        }
+        kind.event(name, data).map_err(|error| match error {
+            DecodeError::UnknownName { .. } => EventError::UnknownType(event_type.to_owned()),
+            DecodeError::Content { path, message, .. } => {
+                EventError::Data { event_type: event_type.to_owned(), path, message }
+            }
+        })
+    }
+}
+
+/// An event in the log that this version of the application cannot read.
+#[derive(Debug, thiserror::Error)]
+pub enum EventError {
+    #[error("unknown event type `{0}`")]
+    UnknownType(String),
+    #[error("`{event_type}` in unknown version {version}")]
+    UnknownVersion { event_type: String, version: u32 },
+    #[error("`{event_type}` has unreadable data at `{path}`: {message}")]
+    Data { event_type: String, path: String, message: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_reads_back_as_it_was_written() {
+        let event = Event::Account(crate::account::Event::Closed {});
+        let (event_type, data) = event.encode();
+        assert_eq!((event_type.as_str(), data.get()), ("account.closed", "{}"));
+        assert_eq!(Event::decode(&event_type, EVENT_VERSION, data.get()).unwrap(), event);
+    }
+
+    #[test]
+    fn an_event_of_an_unknown_type_or_version_is_an_error() {
+        assert!(matches!(Event::decode("account.exploded", 1, "{}"), Err(EventError::UnknownType(_))));
+        assert!(matches!(Event::decode("planet.closed", 1, "{}"), Err(EventError::UnknownType(_))));
+        assert!(matches!(Event::decode("account.closed", 2, "{}"), Err(EventError::UnknownVersion { .. })));
+    }
+}

@@ -1,0 +1,161 @@
+//! Enums whose variant's name travels apart from its content: a command's name in the URL and its fields
+//! in the body; an event's type in one attribute and its data in another.
+
+use serde::{
+    Serialize,
+    de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor, value::StrDeserializer},
+};
+use serde_json::{de::StrRead, value::RawValue};
+
+/// The variant's name and its content as JSON. The variants of `T` must be structs (`Closed {}`, not
+/// `Closed`), so that every content is a JSON object.
+pub fn encode<T: Serialize>(value: &T) -> (String, Box<RawValue>) {
+    // serde_json writes an enum as {"name":content}; both parts are cut out of that one encoding.
+    let json = serde_json::to_string(value).expect("commands and events have string keys and finite numbers");
+    let (name, content) = json
+        .strip_prefix("{\"")
+        .and_then(|rest| rest.strip_suffix('}'))
+        .and_then(|rest| rest.split_once("\":"))
+        .expect("commands and events are enums of struct variants");
+    let content = RawValue::from_string(content.to_owned()).expect("a part of valid JSON is valid JSON");
+    (name.to_owned(), content)
+}
+
+/// Reads the variant `name` of `T` with `content`, a JSON object.
+pub fn decode<T: DeserializeOwned>(name: &str, content: &str) -> Result<T, DecodeError> {
+    let mut json = serde_json::Deserializer::from_str(content);
+    let mut name_is_known = false;
+    let tagged = Tagged { name, content: &mut json, name_is_known: &mut name_is_known };
+    match serde_path_to_error::deserialize(tagged) {
+        Ok(value) => {
+            json.end().map_err(|error| DecodeError::content(String::new(), error))?;
+            Ok(value)
+        }
+        Err(error) if name_is_known => {
+            // The variant's own name leads the path; the caller knows it already.
+            let path = error.path().to_string();
+            let path = path.strip_prefix(name).map_or(path.as_str(), |rest| rest.trim_start_matches('.'));
+            Err(DecodeError::content(path.to_owned(), error.into_inner()))
+        }
+        Err(error) => Err(DecodeError::UnknownName { message: error.into_inner().to_string() }),
+    }
+}
+
+/// Why a name and a content make no value.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// No variant has this name. The message lists those that exist.
+    #[error("{message}")]
+    UnknownName { message: String },
+    /// The content does not fit the variant. The path leads to the field, as far as it is known.
+    #[error("{path}: {message}")]
+    Content {
+        path: String,
+        message: String,
+        /// The content is not even JSON.
+        is_syntax: bool,
+    },
+}
+
+impl DecodeError {
+    fn content(path: String, error: serde_json::Error) -> Self {
+        let is_syntax = error.is_syntax() || error.is_eof();
+        DecodeError::Content { path, message: error.to_string(), is_syntax }
+    }
+}
+
+/// Shows the name and the content to serde as one externally tagged enum.
+struct Tagged<'a, 'de> {
+    name: &'a str,
+    content: &'a mut serde_json::Deserializer<StrRead<'de>>,
+    name_is_known: &'a mut bool,
+}
+
+impl<'de> de::Deserializer<'de> for Tagged<'_, 'de> {
+    type Error = serde_json::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_enum(self)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+impl<'de> de::EnumAccess<'de> for Tagged<'_, 'de> {
+    type Error = serde_json::Error;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Self::Error> {
+        let name: StrDeserializer<'_, Self::Error> = self.name.into_deserializer();
+        let variant = seed.deserialize(name)?;
+        *self.name_is_known = true;
+        Ok((variant, self))
+    }
+}
+
+impl<'de> de::VariantAccess<'de> for Tagged<'_, 'de> {
+    type Error = serde_json::Error;
+
+    fn unit_variant(self) -> Result<(), Self::Error> {
+        Err(de::Error::custom("a variant without fields; write it as a struct: `Closed {}`"))
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Self::Error> {
+        seed.deserialize(self.content)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Self::Error> {
+        de::Deserializer::deserialize_seq(self.content, visitor)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        de::Deserializer::deserialize_struct(self.content, "", fields, visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::Command;
+
+    fn error(name: &str, content: &str) -> DecodeError {
+        decode::<Command>(name, content).unwrap_err()
+    }
+
+    #[test]
+    fn an_unknown_name_is_told_apart_and_lists_those_that_exist() {
+        let DecodeError::UnknownName { message } = error("registre", "{}") else { panic!("name is unknown") };
+        assert!(message.contains("`change-email`"), "{message}");
+    }
+
+    #[test]
+    fn a_bad_value_is_reported_with_the_path_of_its_field() {
+        let DecodeError::Content { path, message, is_syntax } = error("change-email", r#"{"email":"ada"}"#)
+        else {
+            panic!("the name is known")
+        };
+        assert_eq!((path.as_str(), is_syntax), ("email", false));
+        assert!(message.contains("email address"), "{message}");
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_by_name() {
+        let error = error("close", r#"{"why":"bored"}"#);
+        assert!(error.to_string().contains("unknown field `why`"), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_json_is_told_apart() {
+        for content in ["{", "", r#"{"email":"a@example.org"} {}"#, r#"{"email":"a@example.org"}}"#] {
+            let error = error("change-email", content);
+            assert!(matches!(error, DecodeError::Content { is_syntax: true, .. }), "{content}: {error:?}");
+        }
+    }
+}
