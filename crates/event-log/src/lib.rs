@@ -1,1 +1,17 @@
+//! JetStream as an event store. Knows no domain: an event is an envelope around JSON.
+//!
+//! The log is a sequence of frames, one JetStream message each. A [`frame::NewFrame`] is appended with a
+//! fence ([`EventLog::append`]); readers [`follow`](EventLog::follow) from a [`Checkpoint`], and notice a
+//! log that is not the one they know.
 
+mod append;
+mod follow;
+mod frame;
+mod log;
+mod read;
+mod stream;
+
+pub use append::AppendError;
+pub use follow::{FollowError, Follower};
+pub use frame::{Encoded, Envelope, Frame, FrameError, NewFrame};
+pub use log::{Checkpoint, EventLog, Head, LogError};

@@ -1,0 +1,304 @@
+//! A frame: one message with the events of all commands that committed together. Its headers place it in
+//! the log, its payload is a batch of CloudEvents 1.0 (`application/cloudevents-batch+json`).
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+const FORMAT: u64 = 1;
+const CONTENT_TYPE: &str = "application/cloudevents-batch+json";
+
+/// The names of a frame's headers.
+pub(crate) mod header {
+    pub const FORMAT: &str = "Headwater-Format";
+    pub const FRAME_ID: &str = "Headwater-Frame-Id";
+    pub const FIRST_POSITION: &str = "Headwater-First-Position";
+    pub const COUNT: &str = "Headwater-Count";
+    pub const TERM: &str = "Headwater-Term";
+    pub const CONTENT_TYPE: &str = "Content-Type";
+}
+
+/// One event as a CloudEvent. Positions are strings in JSON, because CloudEvents' integers have 32 bits.
+/// Attributes that are unknown to this version are ignored on reading.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Envelope {
+    pub specversion: String,
+    /// Unique within `source`: the position.
+    pub id: String,
+    /// The log: `/<namespace>`.
+    pub source: String,
+    /// Such as `account.registered`.
+    pub r#type: String,
+    /// The aggregate's id.
+    pub subject: Uuid,
+    /// When the event was decided; never earlier than the event before it.
+    pub time: Timestamp,
+    pub datacontenttype: String,
+    /// `urn:headwater:<type>:<version>`.
+    pub dataschema: String,
+    pub data: Box<RawValue>,
+
+    #[serde(with = "decimal")]
+    pub position: u64,
+    /// The position of the aggregate's event before this one; 0 for its first.
+    #[serde(with = "decimal")]
+    pub previous: u64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub idempotencykey: Option<String>,
+    /// A hash of the command, kept with its idempotency key to tell a repeat from another command.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub commandhash: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub correlationid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub causationid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub actor: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub traceparent: Option<String>,
+}
+
+impl Envelope {
+    pub const SPECVERSION: &'static str = "1.0";
+    pub const DATACONTENTTYPE: &'static str = "application/json";
+
+    /// The value of `dataschema` for an event's type and version.
+    pub fn schema(event_type: &str, version: u32) -> String {
+        format!("urn:headwater:{event_type}:{version}")
+    }
+
+    /// The event's version, which is the last part of `dataschema`.
+    pub fn version(&self) -> Option<u32> {
+        self.dataschema.rsplit_once(':')?.1.parse().ok()
+    }
+}
+
+/// Events encoded one by one, on their way into a frame.
+#[derive(Debug, Default)]
+pub struct Encoded {
+    payload: Vec<u8>,
+    count: u64,
+}
+
+impl Encoded {
+    pub fn push(&mut self, envelope: &Envelope) {
+        self.payload.push(if self.count == 0 { b'[' } else { b',' });
+        serde_json::to_writer(&mut self.payload, envelope)
+            .expect("an envelope has string keys, and a Vec takes every byte");
+        self.count += 1;
+    }
+
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// Forgets all that was pushed after the first `count` events and `bytes` bytes.
+    pub fn truncate(&mut self, count: u64, bytes: usize) {
+        self.count = count;
+        self.payload.truncate(bytes);
+    }
+
+    fn finish(mut self) -> Bytes {
+        self.payload.extend_from_slice(if self.count == 0 { b"[]" } else { b"]" });
+        self.payload.into()
+    }
+}
+
+/// A frame to be appended.
+#[derive(Clone, Debug)]
+pub struct NewFrame {
+    pub id: Uuid,
+    /// The position of its first event; of the next event, if it holds none.
+    pub first: u64,
+    pub count: u64,
+    /// The term of the writer that appends it.
+    pub term: u64,
+    pub(crate) payload: Bytes,
+}
+
+impl NewFrame {
+    /// A frame of `events`, the first of which is at position `first`. A frame without events opens a term.
+    pub fn new(first: u64, term: u64, events: Encoded) -> Self {
+        Self { id: Uuid::now_v7(), first, count: events.count, term, payload: events.finish() }
+    }
+
+    pub(crate) fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, CONTENT_TYPE);
+        headers.insert(header::FORMAT, FORMAT.to_string());
+        headers.insert(header::FRAME_ID, self.id.to_string());
+        headers.insert(header::FIRST_POSITION, self.first.to_string());
+        headers.insert(header::COUNT, self.count.to_string());
+        headers.insert(header::TERM, self.term.to_string());
+        headers
+    }
+}
+
+/// A frame's place in the log, which its headers tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub sequence: u64,
+    pub id: Uuid,
+    pub first: u64,
+    pub count: u64,
+    pub term: u64,
+}
+
+impl Place {
+    pub fn read(sequence: u64, headers: &HeaderMap) -> Result<Self, FrameError> {
+        let error = |problem: String| FrameError { sequence, problem };
+        let text = |name: &str| {
+            headers
+                .get(name)
+                .map(|value| value.as_str())
+                .ok_or_else(|| error(format!("header {name} is missing")))
+        };
+        let number = |name: &str| {
+            text(name)?.parse::<u64>().map_err(|_| error(format!("header {name} is not a whole number")))
+        };
+        let format = number(header::FORMAT)?;
+        if format != FORMAT {
+            return Err(error(format!("format {format} is unknown; this version reads format {FORMAT}")));
+        }
+        let id = text(header::FRAME_ID)?;
+        Ok(Self {
+            sequence,
+            id: id.parse().map_err(|_| error(format!("frame id `{id}` is not a UUID")))?,
+            first: number(header::FIRST_POSITION)?,
+            count: number(header::COUNT)?,
+            term: number(header::TERM)?,
+        })
+    }
+
+    /// The position of the frame's last event; of the event before it, if it holds none.
+    pub fn last(&self) -> u64 {
+        (self.first + self.count).saturating_sub(1)
+    }
+}
+
+/// A frame as it was read.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// The stream sequence of its message.
+    pub sequence: u64,
+    pub id: Uuid,
+    pub first: u64,
+    pub term: u64,
+    pub events: Vec<Envelope>,
+}
+
+impl Frame {
+    pub(crate) fn read(place: Place, payload: &[u8]) -> Result<Self, FrameError> {
+        let error = |problem: String| FrameError { sequence: place.sequence, problem };
+        let events: Vec<Envelope> = serde_json::from_slice(payload)
+            .map_err(|cause| error(format!("payload is unreadable: {cause}")))?;
+        let expected = place.first..place.first + place.count;
+        if !events.iter().map(|event| event.position).eq(expected.clone()) {
+            return Err(error(format!("holds other positions than {expected:?}")));
+        }
+        Ok(Self { sequence: place.sequence, id: place.id, first: place.first, term: place.term, events })
+    }
+
+    /// The position of the frame's last event; of the event before it, if it holds none.
+    pub fn last(&self) -> u64 {
+        (self.first + self.events.len() as u64).saturating_sub(1)
+    }
+}
+
+/// A message of the log that is not a frame which this version can read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("frame at sequence {sequence}: {problem}")]
+pub struct FrameError {
+    pub sequence: u64,
+    pub problem: String,
+}
+
+/// Whole numbers of 64 bits as strings.
+mod decimal {
+    use std::borrow::Cow;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(number)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(|_| D::Error::custom(format!("`{text}` is not a whole number")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope(position: u64) -> Envelope {
+        Envelope {
+            specversion: Envelope::SPECVERSION.into(),
+            id: position.to_string(),
+            source: "/test".into(),
+            r#type: "account.closed".into(),
+            subject: Uuid::nil(),
+            time: Timestamp::UNIX_EPOCH,
+            datacontenttype: Envelope::DATACONTENTTYPE.into(),
+            dataschema: Envelope::schema("account.closed", 1),
+            data: RawValue::from_string("{}".into()).unwrap(),
+            position,
+            previous: 0,
+            idempotencykey: None,
+            commandhash: None,
+            correlationid: None,
+            causationid: None,
+            actor: None,
+            traceparent: None,
+        }
+    }
+
+    fn frame(first: u64, positions: &[u64]) -> NewFrame {
+        let mut events = Encoded::default();
+        positions.iter().for_each(|position| events.push(&envelope(*position)));
+        NewFrame::new(first, 1, events)
+    }
+
+    fn read(frame: &NewFrame) -> Result<Frame, FrameError> {
+        Frame::read(Place::read(7, &frame.headers())?, &frame.payload)
+    }
+
+    #[test]
+    fn a_frame_reads_back_as_it_was_written() {
+        let written = frame(8, &[8, 9]);
+        let read = read(&written).unwrap();
+        assert_eq!((read.sequence, read.id, read.first, read.last()), (7, written.id, 8, 9));
+        assert_eq!((read.events[1].position, read.events[1].version()), (9, Some(1)));
+    }
+
+    #[test]
+    fn a_frame_that_opens_a_term_holds_no_event() {
+        let read = read(&frame(8, &[])).unwrap();
+        assert_eq!((read.last(), read.events.len()), (7, 0));
+    }
+
+    #[test]
+    fn a_frame_whose_events_are_not_where_it_says_is_refused() {
+        assert!(read(&frame(8, &[8, 10])).is_err());
+    }
+
+    #[test]
+    fn what_was_pushed_can_be_taken_back() {
+        let mut events = Encoded::default();
+        events.push(&envelope(1));
+        let (count, bytes) = (events.count(), events.bytes());
+        events.push(&envelope(2));
+        events.truncate(count, bytes);
+        let frame = read(&NewFrame::new(1, 1, events)).unwrap();
+        assert_eq!(frame.events.len(), 1);
+    }
+}

@@ -1,0 +1,141 @@
+//! The handle to a log, and the two ways to name a place in it.
+
+use std::time::Duration;
+
+use async_nats::{
+    Client,
+    jetstream::{
+        self, ErrorCode,
+        stream::{LastRawMessageErrorKind, RawMessageErrorKind},
+    },
+};
+use uuid::Uuid;
+
+use crate::{
+    follow::Follower,
+    frame::{FrameError, Place},
+    stream,
+};
+
+/// One request to JetStream takes at most this long; what waits longer asks again.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A log in JetStream. Cheap to clone.
+#[derive(Clone)]
+pub struct EventLog {
+    pub(crate) client: Client,
+    pub(crate) jetstream: jetstream::Context,
+    pub(crate) namespace: String,
+    pub(crate) subject: String,
+    pub(crate) stream: String,
+}
+
+/// The end of the log: what an append builds on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// The stream sequence of the last frame; 0 in an empty log.
+    pub sequence: u64,
+    /// The position of the last event; 0 if there is none.
+    pub position: u64,
+    /// The term of the writer of the last frame; 0 in an empty log.
+    pub term: u64,
+}
+
+/// Up to where a reader has read: enough to notice that the log is no longer the one it read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The position of the last event read.
+    pub position: u64,
+    /// The stream sequence of the last frame read; 0 at the start.
+    pub frame_sequence: u64,
+    /// The id of that frame.
+    pub frame_id: Option<Uuid>,
+}
+
+/// Why the log cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Passing: the server, or the stream's leader, does not answer.
+    #[error("the log is unavailable: {0}")]
+    Unavailable(String),
+    /// Lasting, until somebody changes the stream.
+    #[error("the stream {stream} is not fit to be a log; it needs {missing}")]
+    Unsuitable { stream: String, missing: String },
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+}
+
+impl LogError {
+    pub(crate) fn unavailable(error: impl std::fmt::Display) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl EventLog {
+    /// The log of `namespace`. Asks the server nothing yet.
+    pub fn new(client: Client, namespace: &str) -> Self {
+        let mut jetstream = jetstream::new(client.clone());
+        jetstream.set_timeout(REQUEST_TIMEOUT);
+        let config = stream::definition(namespace);
+        Self {
+            client,
+            jetstream,
+            namespace: namespace.to_owned(),
+            subject: config.subjects[0].clone(),
+            stream: config.name,
+        }
+    }
+
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The largest payload of one frame in bytes: half of what the server takes in one message.
+    pub fn frame_bytes_max(&self) -> usize {
+        self.client.server_info().max_payload / 2
+    }
+
+    /// Creates the stream if there is none, and refuses one that could lose history.
+    pub async fn ensure(&self) -> Result<(), LogError> {
+        stream::ensure(&self.jetstream, &self.namespace).await
+    }
+
+    /// The end of the log, asked of the stream's leader: it contains every acknowledged append.
+    pub async fn head(&self) -> Result<Head, LogError> {
+        match self.leader().await?.get_last_raw_message_by_subject(&self.subject).await {
+            Ok(message) => {
+                let place = Place::read(message.sequence, &message.headers)?;
+                Ok(Head { sequence: place.sequence, position: place.last(), term: place.term })
+            }
+            Err(error) => match error.kind() {
+                LastRawMessageErrorKind::NoMessageFound => Ok(Head::default()),
+                _ => Err(LogError::unavailable(error)),
+            },
+        }
+    }
+
+    /// The frame at a stream sequence, asked of the stream's leader.
+    pub(crate) async fn place_at(&self, sequence: u64) -> Result<Option<Place>, LogError> {
+        match self.leader().await?.get_raw_message(sequence).await {
+            Ok(message) => Ok(Some(Place::read(message.sequence, &message.headers)?)),
+            Err(error) => match error.kind() {
+                RawMessageErrorKind::NoMessageFound => Ok(None),
+                RawMessageErrorKind::JetStream(error)
+                    if error.error_code() == ErrorCode::SEQUENCE_NOT_FOUND =>
+                {
+                    Ok(None)
+                }
+                _ => Err(LogError::unavailable(error)),
+            },
+        }
+    }
+
+    /// Reads on after `checkpoint`, for ever.
+    pub fn follow(&self, checkpoint: Checkpoint) -> Follower {
+        Follower::new(self.clone(), checkpoint)
+    }
+
+    async fn leader(&self) -> Result<jetstream::stream::Stream<()>, LogError> {
+        self.jetstream.get_stream_no_info(&self.stream).await.map_err(LogError::unavailable)
+    }
+}
