@@ -1,1 +1,79 @@
+//! The read side of Headwater: answers queries from the views in Postgres. Which queries there are is the
+//! database's to say (its columns and indexes); every answer says which position of the log it reflects.
+//!
+//! A request goes through `routes` → `parameters`, `freshness` → `query` (checked against `catalog`) →
+//! `sql` → `reader`, which waits on `positions` and asks the `database`. Beside them run the `watcher`, which
+//! keeps the catalog and notices a lost database, and the listener to `signals`.
 
+mod config;
+
+mod catalog;
+mod cursor;
+mod database;
+mod freshness;
+mod metrics;
+mod parameters;
+mod positions;
+mod problems;
+mod query;
+mod reader;
+mod routes;
+mod signals;
+mod sql;
+mod watcher;
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use service_kit::{Health, Shutdown};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, Semaphore, watch},
+};
+
+pub use config::{Bounds, Config};
+
+/// Serves queries at `listener` until `shutdown`, then finishes those that are under way. Neither Postgres
+/// nor NATS has to be there at the start, nor all the time.
+pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    let bounds = &config.bounds;
+    let options = database::connect_options(&config.postgres.database_url, bounds)
+        .context("the URL of the database cannot be used")?;
+    let database = database::Database::new(options.clone(), bounds);
+    let health = Health::starting([watcher::HEALTH]);
+    let positions = Arc::new(positions::Positions::new(bounds.max_waiting));
+    let reload = Arc::new(Notify::new());
+    let (known, knowing) = watch::channel(watcher::Known::default());
+
+    let watcher = watcher::Watcher {
+        options,
+        known,
+        positions: positions.clone(),
+        reload: reload.clone(),
+        health: health.clone(),
+    };
+    let listener_to_signals =
+        signals::Listener { service: config.service, positions: positions.clone(), reload: reload.clone() };
+    let reader = reader::Reader {
+        database: database.clone(),
+        known: knowing,
+        positions,
+        reload,
+        shutdown: shutdown.clone(),
+    };
+    let app = routes::App {
+        reader,
+        metrics: metrics::Metrics::new(),
+        in_flight: Arc::new(Semaphore::new(bounds.max_in_flight as usize)),
+    };
+
+    // Both end with `shutdown`, which also is what ends the server below.
+    let watching = tokio::spawn(watcher.run(shutdown.clone()));
+    let listening = tokio::spawn(listener_to_signals.run(shutdown.clone()));
+    tracing::info!(address = %listener.local_addr()?, "serving queries");
+    let served = service_kit::http::serve(listener, routes::routes(app), health, shutdown.clone()).await;
+    shutdown.cancel();
+    let _ = tokio::join!(watching, listening);
+    database.close().await;
+    served.context("the HTTP server failed")
+}

@@ -1,1 +1,14 @@
-fn main() {}
+//! The query-service as a program: settings in, `query_service::serve`, an error out.
+
+use clap::Parser;
+use query_service::Config;
+use service_kit::{http, shutdown, telemetry};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let config = Config::parse();
+    telemetry::start_logging(config.service.log_format);
+    let shutdown = shutdown::on_signal()?;
+    let listener = http::bind(config.listen).await?;
+    query_service::serve(listener, config, shutdown).await
+}

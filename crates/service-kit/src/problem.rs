@@ -32,14 +32,18 @@ pub mod kinds {
     pub const METHOD_NOT_ALLOWED: Kind =
         Kind::new(405, "method-not-allowed", "This path does not take this method");
     pub const INVALID_HEADER: Kind = Kind::new(400, "invalid-header", "A request header is not valid");
-    pub const OVERLOADED: Kind = Kind::new(503, "overloaded", "The service is at its limit; try again shortly");
+    pub const OVERLOADED: Kind =
+        Kind::new(503, "overloaded", "The service is at its limit; try again shortly");
     pub const INTERNAL: Kind = Kind::new(500, "internal", "The service failed; the error is in its log");
     pub const NOT_READY: Kind = Kind::new(503, "not-ready", "The service is not ready");
 }
 
-/// A problem on its way to the client.
+/// A problem on its way to the client. Boxed, so that a `Result` with it stays small.
 #[derive(Clone, Debug)]
-pub struct Problem {
+pub struct Problem(Box<Parts>);
+
+#[derive(Clone, Debug)]
+struct Parts {
     kind: Kind,
     detail: String,
     field: Option<String>,
@@ -50,7 +54,8 @@ pub struct Problem {
 impl Problem {
     /// `detail` says what is wrong with this very request.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), field: None, accepted: None, headers: Vec::new() }
+        let detail = detail.into();
+        Self(Box::new(Parts { kind, detail, field: None, accepted: None, headers: Vec::new() }))
     }
 
     /// An error whose cause is ours: the cause goes to the log, the client learns only that it happened.
@@ -61,13 +66,13 @@ impl Problem {
 
     /// Names the field, parameter or header that is wrong.
     pub fn field(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(field.into());
+        self.0.field = Some(field.into());
         self
     }
 
     /// Says what would have been accepted.
     pub fn accepted(mut self, accepted: impl Serialize) -> Self {
-        self.accepted = serde_json::to_value(accepted).ok();
+        self.0.accepted = serde_json::to_value(accepted).ok();
         self
     }
 
@@ -77,16 +82,16 @@ impl Problem {
     }
 
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.0.headers.push((name, value));
         self
     }
 
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.0.kind
     }
 
     pub fn detail(&self) -> &str {
-        &self.detail
+        &self.0.detail
     }
 }
 
@@ -105,20 +110,21 @@ struct Body<'a> {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let Parts { kind, detail, field, accepted, headers } = *self.0;
+        let status = StatusCode::from_u16(kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = Body {
-            r#type: format!("/problems/{}", self.kind.code),
-            title: self.kind.title,
-            status: self.kind.status,
-            code: self.kind.code,
-            detail: &self.detail,
-            field: self.field.as_deref(),
-            accepted: self.accepted.as_ref(),
+            r#type: format!("/problems/{}", kind.code),
+            title: kind.title,
+            status: kind.status,
+            code: kind.code,
+            detail: &detail,
+            field: field.as_deref(),
+            accepted: accepted.as_ref(),
         };
         let mut response = (status, Json(body)).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.extend(self.headers);
+        let response_headers = response.headers_mut();
+        response_headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response_headers.extend(headers);
         response
     }
 }

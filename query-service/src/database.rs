@@ -1,0 +1,190 @@
+//! The connections to Postgres, and what its errors mean to a query.
+
+use std::{
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use service_kit::{Problem, problem::kinds::OVERLOADED};
+use sqlx::{
+    AssertSqlSafe, PgPool,
+    pool::PoolConnectionMetadata,
+    postgres::{PgConnectOptions, PgPoolOptions, PgRow},
+};
+
+use crate::{
+    config::Bounds,
+    problems::{RETRY_AFTER_S, views_unavailable},
+    sql::{Statement, Value},
+};
+
+/// What the network may add to the time that Postgres was given.
+const NETWORK_SLACK: Duration = Duration::from_millis(500);
+
+/// Statements prepared a connection: about every shape of a few dozen views, with some choices of fields.
+const STATEMENTS_PREPARED: usize = 500;
+
+/// How every connection is opened. Every query on offer is served by an index in its order, so the planner
+/// is told never to choose a scan of the table or a sort, whatever its statistics say; and as there is only
+/// one good plan, it is made once.
+pub fn connect_options(database_url: &str, bounds: &Bounds) -> Result<PgConnectOptions, sqlx::Error> {
+    let options = PgConnectOptions::from_str(database_url)?;
+    Ok(options
+        .application_name("headwater query-service")
+        .statement_cache_capacity(STATEMENTS_PREPARED)
+        .options([
+            ("TimeZone", "UTC"),
+            ("default_transaction_read_only", "on"),
+            ("enable_seqscan", "off"),
+            ("enable_bitmapscan", "off"),
+            ("enable_sort", "off"),
+            ("plan_cache_mode", "force_generic_plan"),
+            ("jit", "off"),
+        ])
+        .options([("statement_timeout", bounds.statement_timeout().as_millis().to_string())]))
+}
+
+/// Why a statement gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("Postgres cannot be reached: {0}")]
+    Unreachable(#[source] sqlx::Error),
+    #[error("no connection became free in time")]
+    Busy,
+    #[error("the statement took too long")]
+    TooSlow,
+    /// The catalog named a table or column that is no longer there.
+    #[error("the catalog is out of date")]
+    OutOfDate,
+    #[error("a value is not of its column's type: {0}")]
+    BadValue(#[source] sqlx::Error),
+    #[error(transparent)]
+    Other(sqlx::Error),
+}
+
+impl From<sqlx::Error> for ReadError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
+        // Appendix A of the Postgres manual lists the codes; the first two characters are the class.
+        match (&error, code.as_str()) {
+            (E::PoolTimedOut, _) | (E::Database(_), "53300") => Self::Busy,
+            (E::Database(_), "57014") => Self::TooSlow,
+            (E::Database(_), "42P01" | "42703" | "3F000") => Self::OutOfDate,
+            (E::Database(_), code) if code.starts_with("22") => Self::BadValue(error),
+            _ if is_lost(&error) => Self::Unreachable(error),
+            _ => Self::Other(error),
+        }
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Unreachable(error) => {
+                tracing::warn!(%error, "a query found Postgres unreachable");
+                views_unavailable("The database of the views cannot be reached.")
+            }
+            ReadError::OutOfDate => views_unavailable("The view is being switched to another version."),
+            ReadError::Busy => overloaded("No connection to the database became free in time."),
+            ReadError::TooSlow => overloaded("The database took too long over the query."),
+            error @ (ReadError::BadValue(_) | ReadError::Other(_)) => Self::internal(error),
+        }
+    }
+}
+
+pub fn overloaded(detail: &str) -> Problem {
+    Problem::new(OVERLOADED, detail).retry_after(RETRY_AFTER_S)
+}
+
+/// Whether the connection, rather than the statement, is at fault: the network (class 08), or the server is
+/// stopping, starting or has crashed (57P…).
+fn is_lost(error: &sqlx::Error) -> bool {
+    use sqlx::Error as E;
+    match error {
+        E::Io(_) | E::Tls(_) | E::Protocol(_) | E::WorkerCrashed => true,
+        E::Database(error) => {
+            error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
+        }
+        _ => false,
+    }
+}
+
+/// A bounded pool of connections.
+#[derive(Clone)]
+pub struct Database {
+    pool: PgPool,
+    lost: Lost,
+    patience: Duration,
+}
+
+impl Database {
+    pub fn new(options: PgConnectOptions, bounds: &Bounds) -> Self {
+        let lost = Lost::default();
+        let seen = lost.clone();
+        let pool = PgPoolOptions::new()
+            .max_connections(bounds.pool_size)
+            .acquire_timeout(bounds.acquire_timeout())
+            // A ping before each query would double its round trips; `Lost` finds the dead ones instead.
+            .test_before_acquire(false)
+            .before_acquire(move |_, connection| {
+                let usable = seen.is_after(&connection);
+                Box::pin(async move { Ok(usable) })
+            })
+            .connect_lazy_with(options);
+        let patience = bounds.acquire_timeout() + bounds.statement_timeout() + NETWORK_SLACK;
+        Self { pool, lost, patience }
+    }
+
+    /// The one row of the statement, if it gives one. A connection that turns out to be dead is replaced
+    /// once: reading twice does no harm.
+    pub async fn fetch(&self, statement: &Statement) -> Result<Option<PgRow>, ReadError> {
+        let reading = async {
+            match self.try_fetch(statement).await {
+                Err(error) if is_lost(&error) => {
+                    self.lost.now();
+                    self.try_fetch(statement).await
+                }
+                result => result,
+            }
+        };
+        match tokio::time::timeout(self.patience, reading).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(ReadError::TooSlow),
+        }
+    }
+
+    async fn try_fetch(&self, statement: &Statement) -> Result<Option<PgRow>, sqlx::Error> {
+        // Safe: identifiers in it are the catalog's, quoted, and every value is bound.
+        let mut query = sqlx::query(AssertSqlSafe(statement.sql.as_str()));
+        for value in &statement.values {
+            query = match value {
+                Value::Text(text) => query.bind(text),
+                Value::Texts(texts) => query.bind(texts),
+                Value::Integer(integer) => query.bind(integer),
+            };
+        }
+        query.fetch_optional(&self.pool).await
+    }
+
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// When a connection was last found dead. A restart of Postgres kills all of them at once, so those that
+/// are older are not tried.
+#[derive(Clone, Default)]
+struct Lost(Arc<Mutex<Option<Instant>>>);
+
+impl Lost {
+    fn now(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn is_after(&self, connection: &PoolConnectionMetadata) -> bool {
+        let lost = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.is_none_or(|lost| lost.elapsed() > connection.age)
+    }
+}

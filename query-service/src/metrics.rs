@@ -1,0 +1,53 @@
+//! What is measured: queries by view and outcome, and how long they take.
+
+use std::{sync::Arc, time::Duration};
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Histogram},
+};
+use service_kit::{Problem, problem::kinds::OVERLOADED, telemetry};
+
+use crate::problems::VIEW_BEHIND;
+
+/// From a hit in memory to the longest wait for a position, in seconds.
+const DURATION_BOUNDARIES_S: [f64; 14] =
+    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+
+#[derive(Clone)]
+pub struct Metrics {
+    queries: Counter<u64>,
+    duration: Histogram<f64>,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let meter = telemetry::meter();
+        let queries = meter.u64_counter("queries").with_description("Queries by view and outcome.").build();
+        let duration = meter
+            .f64_histogram("query_duration")
+            .with_unit("s")
+            .with_description("Time from a query's arrival to its answer, any wait for a position included.")
+            .with_boundaries(DURATION_BOUNDARIES_S.to_vec())
+            .build();
+        Self { queries, duration }
+    }
+
+    /// `view` is a name from the catalog, so that the label's values are bounded.
+    pub fn answered<T>(&self, view: Option<Arc<str>>, result: &Result<T, Problem>, took: Duration) {
+        let view = KeyValue::new("view", view.unwrap_or_else(|| "none".into()));
+        self.duration.record(took.as_secs_f64(), std::slice::from_ref(&view));
+        self.queries.add(1, &[view, KeyValue::new("outcome", outcome(result))]);
+    }
+}
+
+fn outcome<T>(result: &Result<T, Problem>) -> &'static str {
+    let Err(problem) = result else { return "ok" };
+    match problem.kind() {
+        OVERLOADED => "overloaded",
+        VIEW_BEHIND => "behind",
+        kind if kind.status == 404 => "not_found",
+        kind if kind.status < 500 => "bad_request",
+        _ => "error",
+    }
+}

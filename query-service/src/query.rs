@@ -1,0 +1,296 @@
+//! A query, read from a request and checked against the catalog: from here on it is known to be served by
+//! an index and to hold only values of the right kind.
+
+use service_kit::Problem;
+
+use crate::{
+    catalog::{Column, ColumnId, View},
+    cursor,
+    parameters::Parameters,
+    problems::{INVALID_VALUE, NOT_INDEXED, UNKNOWN_FIELD, invalid_value},
+};
+
+/// Rows of a list when the request does not say.
+pub const LIMIT_DEFAULT: u32 = 20;
+/// Rows of a list at the most: about what fits into an answer that a client still reads at once.
+pub const LIMIT_MAX: u32 = 1_000;
+/// Keys that one request may name.
+pub const KEYS_MAX: usize = 100;
+
+/// `GET /{view}/{key}`
+#[derive(Debug, PartialEq, Eq)]
+pub struct RowQuery {
+    pub key: String,
+    pub fields: Vec<ColumnId>,
+}
+
+/// `GET /{view}`
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ListQuery {
+    /// Only the rows with these keys.
+    pub keys: Option<Vec<String>>,
+    pub equal: Vec<(ColumnId, String)>,
+    pub bounds: Vec<Bound>,
+    /// Ends in the key.
+    pub order: Vec<ColumnId>,
+    pub descending: bool,
+    pub fields: Vec<ColumnId>,
+    pub limit: u32,
+    /// Values of the columns of `order` where the page before ended.
+    pub after: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bound {
+    pub column: ColumnId,
+    pub comparison: Comparison,
+    pub value: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Comparison {
+    AtLeast,
+    Above,
+    AtMost,
+    Below,
+}
+
+impl Comparison {
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "gte" => Self::AtLeast,
+            "gt" => Self::Above,
+            "lte" => Self::AtMost,
+            "lt" => Self::Below,
+            _ => return None,
+        })
+    }
+
+    pub fn operator(self) -> &'static str {
+        match self {
+            Self::AtLeast => ">=",
+            Self::Above => ">",
+            Self::AtMost => "<=",
+            Self::Below => "<",
+        }
+    }
+
+    fn is_lower(self) -> bool {
+        matches!(self, Self::AtLeast | Self::Above)
+    }
+}
+
+impl RowQuery {
+    pub fn parse(view: &View, key: &str, parameters: &Parameters) -> Result<Self, Problem> {
+        let mut fields = all_fields(view);
+        for (name, value) in parameters.iter() {
+            match name {
+                "fields" => fields = parse_fields(view, value)?,
+                _ => return Err(unknown_parameter(name, vec!["fields"])),
+            }
+        }
+        Ok(Self { key: parse_value(view.key_column(), &view.key_column().name, key)?, fields })
+    }
+}
+
+impl ListQuery {
+    pub fn parse(view: &View, parameters: &Parameters) -> Result<Self, Problem> {
+        let mut query = Self { fields: all_fields(view), ..Self::default() };
+        let (mut limit, mut sort, mut cursor) = (None, vec![], None);
+        for (name, value) in parameters.iter() {
+            match name {
+                "fields" => query.fields = parse_fields(view, value)?,
+                "limit" => limit = Some(parse_limit(value)?),
+                "sort" => (sort, query.descending) = parse_sort(view, value)?,
+                "cursor" => cursor = Some(value),
+                _ => query.add_filter(view, name, value)?,
+            }
+        }
+        query.choose_order(view, &sort)?;
+        // Who names 50 keys expects 50 rows.
+        let default = query.keys.as_ref().map_or(LIMIT_DEFAULT, |keys| LIMIT_DEFAULT.max(keys.len() as u32));
+        query.limit = limit.unwrap_or(default);
+        query.after =
+            cursor.map(|text| cursor::decode(text, &query.identity(view), query.order.len())).transpose()?;
+        Ok(query)
+    }
+
+    fn add_filter(&mut self, view: &View, name: &str, value: &str) -> Result<(), Problem> {
+        let (column_name, comparison) = split_filter(name);
+        let id =
+            view.column_named(column_name).ok_or_else(|| unknown_parameter(name, accepted_names(view)))?;
+        let column = view.column(id);
+        let Some(comparison) = comparison else {
+            if id == view.key {
+                self.keys = Some(parse_keys(column, value)?);
+            } else {
+                self.equal.push((id, parse_value(column, name, value)?));
+            }
+            return Ok(());
+        };
+        let comparison =
+            Comparison::parse(comparison).ok_or_else(|| unknown_parameter(name, accepted_names(view)))?;
+        let value = parse_value(column, name, value)?;
+        let twin =
+            |bound: &&Bound| bound.column == id && bound.comparison.is_lower() == comparison.is_lower();
+        if self.bounds.iter().any(|bound| twin(&bound)) {
+            let detail = format!("`{name}` bounds `{column_name}` on a side that is bounded already.");
+            return Err(Problem::new(INVALID_VALUE, detail).field(name));
+        }
+        self.bounds.push(Bound { column: id, comparison, value });
+        Ok(())
+    }
+
+    /// Takes the order from the index that serves the filters and the sort; there must be one.
+    fn choose_order(&mut self, view: &View, sort: &[ColumnId]) -> Result<(), Problem> {
+        let range = self.bounds.first().map(|bound| bound.column);
+        let one_range = self.bounds.iter().all(|bound| Some(bound.column) == range);
+        let order = if self.keys.is_some() {
+            let alone = self.equal.is_empty() && self.bounds.is_empty();
+            (alone && [view.key].starts_with(sort)).then(|| vec![view.key])
+        } else {
+            let equal: Vec<ColumnId> = self.equal.iter().map(|(column, _)| *column).collect();
+            let shape = one_range.then(|| view.shape_for(&equal, range, sort)).flatten();
+            shape.map(|shape| shape.order.clone())
+        };
+        self.order = order.ok_or_else(|| self.not_indexed(view, sort))?;
+        Ok(())
+    }
+
+    /// What makes this query another query to a cursor. The fields and the limit may change from page to page.
+    pub fn identity(&self, view: &View) -> String {
+        let name = |id: ColumnId| view.column(id).name.as_str();
+        let mut equal: Vec<_> = self.equal.iter().map(|(column, value)| (name(*column), value)).collect();
+        equal.sort();
+        let mut bounds = self.bounds.clone();
+        bounds.sort();
+        let bounds: Vec<_> = bounds
+            .iter()
+            .map(|bound| (name(bound.column), bound.comparison.operator(), &bound.value))
+            .collect();
+        let order: Vec<_> = self.order.iter().map(|&column| name(column)).collect();
+        serde_json::json!([view.name, self.keys, equal, bounds, order, self.descending]).to_string()
+    }
+
+    fn not_indexed(&self, view: &View, sort: &[ColumnId]) -> Problem {
+        let name = |id: ColumnId| view.column(id).name.as_str();
+        let mut asked: Vec<String> = vec![];
+        asked.extend(self.keys.as_ref().map(|_| format!("equality on `{}`", name(view.key))));
+        asked.extend(self.equal.iter().map(|(column, _)| format!("equality on `{}`", name(*column))));
+        asked.extend(
+            self.bounds.iter().map(|bound| {
+                format!("a bound (`{}`) on `{}`", bound.comparison.operator(), name(bound.column))
+            }),
+        );
+        asked.extend(sort.iter().map(|&column| format!("an order by `{}`", name(column))));
+        let detail = format!("No index of `{}` serves {}.", view.name, asked.join(", "));
+        Problem::new(NOT_INDEXED, detail).accepted(view.served())
+    }
+}
+
+/// `placed_at[gte]` is the column `placed_at` and the comparison `gte`.
+fn split_filter(name: &str) -> (&str, Option<&str>) {
+    match name.strip_suffix(']').and_then(|rest| rest.split_once('[')) {
+        Some((column, comparison)) => (column, Some(comparison)),
+        None => (name, None),
+    }
+}
+
+fn parse_value(column: &Column, field: &str, text: &str) -> Result<String, Problem> {
+    let Some(kind) = column.kind else {
+        let detail =
+            format!("`{}` is of the type {}, which no query can ask by.", column.name, column.type_name);
+        return Err(Problem::new(NOT_INDEXED, detail).field(field));
+    };
+    kind.parse(text).ok_or_else(|| invalid_value(field, text, kind.accepts()))
+}
+
+fn parse_keys(column: &Column, text: &str) -> Result<Vec<String>, Problem> {
+    let texts: Vec<&str> = text.split(',').collect();
+    if texts.len() > KEYS_MAX {
+        let detail = format!("`{}` names {} keys; expected at most {KEYS_MAX}.", column.name, texts.len());
+        return Err(Problem::new(INVALID_VALUE, detail)
+            .field(&column.name)
+            .accepted(format!("1 to {KEYS_MAX} keys separated by commas")));
+    }
+    let mut keys = texts
+        .into_iter()
+        .map(|text| parse_value(column, &column.name, text))
+        .collect::<Result<Vec<_>, _>>()?;
+    keys.sort();
+    keys.dedup();
+    Ok(keys)
+}
+
+fn parse_limit(text: &str) -> Result<u32, Problem> {
+    let accepted = format!("a whole number from 1 to {LIMIT_MAX}");
+    let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+    limit.ok_or_else(|| invalid_value("limit", text, &accepted))
+}
+
+/// The columns to sort by, and whether backwards. An index is read in one direction, so all go the same way.
+fn parse_sort(view: &View, text: &str) -> Result<(Vec<ColumnId>, bool), Problem> {
+    let mut columns = vec![];
+    let mut directions = vec![];
+    for part in text.split(',') {
+        let name = part.strip_prefix('-').unwrap_or(part);
+        columns.push(known_column(view, "sort", name)?);
+        directions.push(part.starts_with('-'));
+    }
+    let descending = directions[0];
+    if directions.iter().any(|&direction| direction != descending) {
+        let detail =
+            format!("`sort={text}` mixes directions; no index serves that: give `-` to all or to none.");
+        return Err(Problem::new(NOT_INDEXED, detail).field("sort").accepted(view.served()));
+    }
+    Ok((columns, descending))
+}
+
+fn parse_fields(view: &View, text: &str) -> Result<Vec<ColumnId>, Problem> {
+    let mut fields = vec![];
+    for name in text.split(',') {
+        let field = known_column(view, "fields", name)?;
+        if fields.contains(&field) {
+            let detail = format!("`fields` names `{name}` more than once; name it once.");
+            return Err(Problem::new(INVALID_VALUE, detail).field("fields"));
+        }
+        fields.push(field);
+    }
+    Ok(fields)
+}
+
+fn all_fields(view: &View) -> Vec<ColumnId> {
+    (0..view.columns.len()).collect()
+}
+
+fn known_column(view: &View, parameter: &str, name: &str) -> Result<ColumnId, Problem> {
+    view.column_named(name).ok_or_else(|| {
+        let accepted: Vec<&str> = view.columns.iter().map(|column| column.name.as_str()).collect();
+        let detail = format!(
+            "`{parameter}` names `{name}`, which `{}` does not have; it has {}.",
+            view.name,
+            accepted.join(", ")
+        );
+        Problem::new(UNKNOWN_FIELD, detail).field(name).accepted(accepted)
+    })
+}
+
+/// Every parameter that a list takes.
+fn accepted_names(view: &View) -> Vec<&str> {
+    let mut names = vec!["fields", "sort", "limit", "cursor"];
+    for id in view.shapes.iter().flat_map(|shape| shape.equal.iter().chain(&shape.order)) {
+        let name = view.column(*id).name.as_str();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn unknown_parameter(name: &str, accepted: Vec<&str>) -> Problem {
+    let detail = format!(
+        "`{name}` is not a parameter here; expected {}. Bounds are [gte], [gt], [lte], [lt] on a column.",
+        accepted.join(", ")
+    );
+    Problem::new(UNKNOWN_FIELD, detail).field(name).accepted(accepted)
+}

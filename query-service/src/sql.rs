@@ -1,0 +1,165 @@
+//! Queries as SQL. Each answer comes from one statement, hence from one snapshot: the rows, already as
+//! JSON of just the fields that were asked, and the checkpoint of their view. Identifiers come from the
+//! catalog and are quoted; values are bound as text and cast to their column's type. The text of a statement
+//! depends on the shape of a query alone, so that each is prepared once a connection.
+
+use std::fmt::Write;
+
+use crate::{
+    catalog::{Column, ColumnId, View},
+    query::{ListQuery, RowQuery},
+};
+
+/// A statement and what is bound to it.
+#[derive(Debug, PartialEq)]
+pub struct Statement {
+    pub sql: String,
+    pub values: Vec<Value>,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Value {
+    Text(String),
+    Texts(Vec<String>),
+    Integer(i32),
+}
+
+/// Gives one row `(position bigint, item text or null)`, or none if the registry names another version.
+pub fn row(view: &View, query: &RowQuery) -> Statement {
+    let mut values = Values::default();
+    let source = source(view, &query.fields);
+    let key = equals(view.key_column(), values.text(&query.key));
+    let body = format!("(select {ITEM} from {source} where {key}) as item");
+    let sql = format!("select {POSITION}, {body} {}", at_version(view, &mut values));
+    Statement { sql, values: values.0 }
+}
+
+/// Gives one row `(position bigint, found bigint, items text or null, place_1 text or null, …)`, or none if
+/// the registry names another version. `items` holds at most `limit` objects separated by commas; `found`
+/// is one more than `limit` if there is more, and then the places say where the page ended.
+pub fn list(view: &View, query: &ListQuery) -> Statement {
+    let mut values = Values::default();
+    let limit = format!("{}::integer", values.add(Value::Integer(query.limit as i32)));
+    let mut rows = format!("select {ITEM} as item");
+    let mut page =
+        format!("select count(*) as found, array_to_string((array_agg(item))[1:{limit}], ',') as items");
+    for (i, &column) in query.order.iter().enumerate() {
+        let name = quoted(&view.column(column).name);
+        // Writing to a String cannot fail.
+        let _ = write!(rows, ", t.{name} as place_{}", i + 1);
+        let _ = write!(page, ", (array_agg(place_{0}))[{limit}]::text as place_{0}", i + 1);
+    }
+    let _ = write!(rows, " from {}", source(view, &query.fields));
+    let conditions = conditions(view, query, &mut values);
+    if !conditions.is_empty() {
+        let _ = write!(rows, " where {}", conditions.join(" and "));
+    }
+    let _ = write!(rows, " order by {} limit {limit} + 1", order(view, query));
+    let sql = format!(
+        "select {POSITION}, page.* {} cross join ({page} from ({rows}) as rows) as page where {}",
+        registry(),
+        version_is(view, &mut values)
+    );
+    Statement { sql, values: values.0 }
+}
+
+const POSITION: &str = "coalesce(c.position, 0) as position";
+const ITEM: &str = "to_json(narrow.*)::text";
+
+fn registry() -> &'static str {
+    "from views as v left join checkpoints as c on c.view = v.name"
+}
+
+fn version_is(view: &View, values: &mut Values) -> String {
+    let name = values.text(&view.name);
+    let version = values.add(Value::Integer(view.version));
+    format!("v.name = {name} and v.version = {version}")
+}
+
+fn at_version(view: &View, values: &mut Values) -> String {
+    format!("{} where {}", registry(), version_is(view, values))
+}
+
+/// The table as `t`, and as `narrow` the row of just the fields, whose columns name the members of the JSON.
+fn source(view: &View, fields: &[ColumnId]) -> String {
+    let fields: Vec<String> =
+        fields.iter().map(|&field| format!("t.{}", quoted(&view.column(field).name))).collect();
+    format!(
+        "{}.{} as t cross join lateral (select {}) as narrow",
+        quoted(&view.schema),
+        quoted(&view.table),
+        fields.join(", ")
+    )
+}
+
+fn conditions(view: &View, query: &ListQuery, values: &mut Values) -> Vec<String> {
+    let mut conditions = vec![];
+    if let Some(keys) = &query.keys {
+        let column = view.key_column();
+        let keys = values.add(Value::Texts(keys.clone()));
+        conditions.push(format!("t.{} = any({keys}::text[]::{}[])", quoted(&column.name), cast(column)));
+    }
+    for (id, value) in &query.equal {
+        conditions.push(equals(view.column(*id), values.text(value)));
+    }
+    for bound in &query.bounds {
+        let column = view.column(bound.column);
+        let operator = bound.comparison.operator();
+        let value = typed(column, values.text(&bound.value));
+        conditions.push(format!("t.{} {operator} {value}", quoted(&column.name)));
+    }
+    if let Some(after) = &query.after {
+        let columns = query.order.iter().map(|&id| view.column(id));
+        let place: Vec<String> =
+            columns.zip(after).map(|(column, value)| typed(column, values.text(value))).collect();
+        let operator = if query.descending { "<" } else { ">" };
+        conditions.push(format!(
+            "({}) {operator} ({})",
+            order_columns(view, query).join(", "),
+            place.join(", ")
+        ));
+    }
+    conditions
+}
+
+fn order(view: &View, query: &ListQuery) -> String {
+    let direction = if query.descending { " desc" } else { "" };
+    let columns: Vec<String> =
+        order_columns(view, query).iter().map(|column| format!("{column}{direction}")).collect();
+    columns.join(", ")
+}
+
+fn order_columns(view: &View, query: &ListQuery) -> Vec<String> {
+    query.order.iter().map(|&id| format!("t.{}", quoted(&view.column(id).name))).collect()
+}
+
+fn equals(column: &Column, placeholder: String) -> String {
+    format!("t.{} = {}", quoted(&column.name), typed(column, placeholder))
+}
+
+fn typed(column: &Column, placeholder: String) -> String {
+    format!("{placeholder}::text::{}", cast(column))
+}
+
+fn cast(column: &Column) -> &'static str {
+    column.kind.expect("a query asks only by columns of a known kind: shapes hold no others").sql_type()
+}
+
+fn quoted(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
+}
+
+#[derive(Default)]
+struct Values(Vec<Value>);
+
+impl Values {
+    /// The placeholder of the value.
+    fn add(&mut self, value: Value) -> String {
+        self.0.push(value);
+        format!("${}", self.0.len())
+    }
+
+    fn text(&mut self, text: &str) -> String {
+        self.add(Value::Text(text.to_owned()))
+    }
+}

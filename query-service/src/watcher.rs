@@ -1,0 +1,161 @@
+//! Keeps what the service knows about the database up to date: whether it can be reached, the catalog, and
+//! the checkpoints. It has a connection of its own, so that a busy pool is not mistaken for a lost database.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use service_kit::{Health, Shutdown};
+use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use tokio::{
+    sync::{Notify, watch},
+    time::{sleep, timeout},
+};
+
+use crate::{
+    catalog::{self, Catalog, LoadError},
+    positions::Positions,
+};
+
+/// The name of the check in `/health/ready`.
+pub const HEALTH: &str = "views";
+
+/// How often the checkpoints are read while a query waits for a position: what a lost signal costs at most.
+pub const POLL_EVERY: Duration = Duration::from_millis(25);
+/// How often they are read otherwise: what it takes to notice that the database is gone.
+const PING_EVERY: Duration = Duration::from_millis(250);
+/// How often the catalog is read again without being asked: what a lost reset costs at most.
+const REFRESH_EVERY: Duration = Duration::from_secs(30);
+/// A database that does not answer for this long is as good as gone.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+
+const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
+
+/// What is known about the views.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// The last catalog that was read; it stays while the database is away.
+    pub catalog: Option<Arc<Catalog>>,
+    /// Why the views cannot be read at the moment.
+    pub trouble: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum WatchError {
+    #[error("Postgres cannot be reached: {0}")]
+    Unreachable(#[from] sqlx::Error),
+    #[error("Postgres does not answer")]
+    Silent,
+    #[error(transparent)]
+    Catalog(#[from] LoadError),
+}
+
+pub struct Watcher {
+    pub options: PgConnectOptions,
+    pub known: watch::Sender<Known>,
+    pub positions: Arc<Positions>,
+    /// Asks for the catalog to be read again.
+    pub reload: Arc<Notify>,
+    pub health: Health,
+}
+
+impl Watcher {
+    /// Watches until `shutdown`, through any absence of the database.
+    pub async fn run(self, shutdown: Shutdown) {
+        tokio::select! {
+            () = self.watch_for_ever() => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+
+    async fn watch_for_ever(&self) {
+        let mut delay = RETRY_DELAY_MIN;
+        loop {
+            let mut was_well = false;
+            let Err(error) = self.watch(&mut was_well).await;
+            if was_well {
+                // Perhaps only this connection is gone; the next attempt will show.
+                delay = RETRY_DELAY_MIN;
+                tracing::debug!(%error, "lost the watcher's connection");
+            } else {
+                self.is_in_trouble(error.to_string());
+                sleep(delay).await;
+                delay = (delay * 2).min(RETRY_DELAY_MAX);
+            }
+        }
+    }
+
+    async fn watch(&self, was_well: &mut bool) -> Result<std::convert::Infallible, WatchError> {
+        let mut connection = in_time(PgConnection::connect_with(&self.options)).await??;
+        self.load(&mut connection).await?;
+        *was_well = true;
+        let mut loaded = Instant::now();
+        loop {
+            let polled = Instant::now();
+            let waited_for = async {
+                self.positions.waited_for().await;
+                sleep(POLL_EVERY.saturating_sub(polled.elapsed())).await;
+            };
+            tokio::select! {
+                () = self.reload.notified() => loaded = polled - REFRESH_EVERY,
+                () = waited_for => {}
+                () = sleep(PING_EVERY) => {}
+            }
+            if loaded.elapsed() >= REFRESH_EVERY {
+                self.load(&mut connection).await?;
+                loaded = Instant::now();
+            } else {
+                self.read_positions(&mut connection).await?;
+            }
+        }
+    }
+
+    async fn load(&self, connection: &mut PgConnection) -> Result<(), WatchError> {
+        let catalog = in_time(catalog::load(connection)).await??;
+        self.positions.track(catalog.views.keys());
+        self.read_positions(connection).await?;
+        self.is_well(catalog);
+        Ok(())
+    }
+
+    async fn read_positions(&self, connection: &mut PgConnection) -> Result<(), WatchError> {
+        let read = sqlx::query_as("select view, position from checkpoints").fetch_all(connection);
+        let positions: Vec<(String, i64)> = in_time(read).await??;
+        for (view, position) in positions {
+            self.positions.advance(&view, position);
+        }
+        Ok(())
+    }
+
+    fn is_well(&self, catalog: Catalog) {
+        self.known.send_modify(|known| {
+            if known.catalog.as_deref() != Some(&catalog) {
+                let views: Vec<&str> = catalog.views.keys().map(AsRef::as_ref).collect();
+                tracing::info!(views = views.join(" "), "read the catalog");
+            } else if known.trouble.is_some() {
+                tracing::info!("the views can be read again");
+            }
+            known.catalog = Some(Arc::new(catalog));
+            known.trouble = None;
+        });
+        self.health.pass(HEALTH);
+    }
+
+    fn is_in_trouble(&self, trouble: String) {
+        self.health.fail(HEALTH, &trouble);
+        self.known.send_if_modified(|known| {
+            let news = known.trouble.as_ref() != Some(&trouble);
+            if news {
+                tracing::warn!(reason = trouble, "the views cannot be read");
+                known.trouble = Some(trouble);
+            }
+            news
+        });
+    }
+}
+
+async fn in_time<F: Future>(work: F) -> Result<F::Output, WatchError> {
+    timeout(ANSWER_TIMEOUT, work).await.map_err(|_| WatchError::Silent)
+}
