@@ -15,7 +15,7 @@ use sqlx::{
 
 use crate::{
     config::Bounds,
-    problems::{RETRY_AFTER_S, views_unavailable},
+    problems::{INVALID_VALUE, RETRY_AFTER_S, views_unavailable},
     sql::{Statement, Value},
 };
 
@@ -89,7 +89,11 @@ impl From<ReadError> for Problem {
             ReadError::OutOfDate => views_unavailable("The view is being switched to another version."),
             ReadError::Busy => overloaded("No connection to the database became free in time."),
             ReadError::TooSlow => overloaded("The database took too long over the query."),
-            error @ (ReadError::BadValue(_) | ReadError::Other(_)) => Self::internal(error),
+            // Values are checked before; this is left for what only the column's own type can know.
+            ReadError::BadValue(_) => {
+                Self::new(INVALID_VALUE, "A value is outside what its column can hold.")
+            }
+            ReadError::Other(error) => Self::internal(error),
         }
     }
 }

@@ -264,6 +264,9 @@ fn all_fields(view: &View) -> Vec<ColumnId> {
 }
 
 fn known_column(view: &View, parameter: &str, name: &str) -> Result<ColumnId, Problem> {
+    if name.is_empty() {
+        return Err(invalid_value(parameter, name, "names of columns separated by commas"));
+    }
     view.column_named(name).ok_or_else(|| {
         let accepted: Vec<&str> = view.columns.iter().map(|column| column.name.as_str()).collect();
         let detail = format!(
@@ -288,9 +291,124 @@ fn accepted_names(view: &View) -> Vec<&str> {
 }
 
 fn unknown_parameter(name: &str, accepted: Vec<&str>) -> Problem {
-    let detail = format!(
-        "`{name}` is not a parameter here; expected {}. Bounds are [gte], [gt], [lte], [lt] on a column.",
-        accepted.join(", ")
-    );
+    let bounds = if name.contains('[') { " A bound is [gte], [gt], [lte] or [lt] on a column." } else { "" };
+    let detail = format!("`{name}` is not a parameter here; expected {}.{bounds}", accepted.join(", "));
     Problem::new(UNKNOWN_FIELD, detail).field(name).accepted(accepted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::tests::orders;
+
+    const ACCOUNT: &str = "0192d3a4-5b6c-7d8e-9f00-112233445566";
+
+    fn list(query: &str) -> Result<ListQuery, Problem> {
+        ListQuery::parse(&orders(), &Parameters::parse(query)?)
+    }
+
+    fn names(columns: &[ColumnId]) -> Vec<String> {
+        columns.iter().map(|&column| orders().column(column).name.clone()).collect()
+    }
+
+    fn refusal(query: &str) -> &'static str {
+        list(query).expect_err("not served").kind().code
+    }
+
+    #[test]
+    fn a_list_without_anything_is_the_first_twenty_rows_by_key() {
+        let query = list("").expect("served");
+        assert_eq!(names(&query.order), ["id"]);
+        assert_eq!((query.limit, query.descending, query.fields.len()), (20, false, 6));
+    }
+
+    #[test]
+    fn the_orders_of_an_account_newest_first() {
+        let query = list(&format!("sort=-placed_at&account_id={ACCOUNT}&limit=1000&fields=status,id"));
+        let query = query.expect("served");
+        assert_eq!(names(&query.order), ["placed_at", "id"]);
+        assert_eq!(names(&query.fields), ["status", "id"]);
+        assert_eq!((query.limit, query.descending), (1_000, true));
+        assert_eq!(query.equal, [(1, ACCOUNT.to_owned())]);
+    }
+
+    #[test]
+    fn a_range_may_have_two_ends_on_one_column_but_each_only_once() {
+        assert_eq!(
+            list("placed_at[gte]=2026-01-01&placed_at[lt]=2026-02-01").expect("served").bounds.len(),
+            2
+        );
+        assert_eq!(refusal("placed_at[gte]=2026-01-01&placed_at[gt]=2026-01-01"), "invalid-value");
+        assert_eq!(refusal(&format!("placed_at[gte]=2026-01-01&account_id[lt]={ACCOUNT}")), "not-indexed");
+    }
+
+    #[test]
+    fn keys_are_a_set_that_stands_alone() {
+        let other = ACCOUNT.replace('6', "7");
+        let query = list(&format!("id={other},{ACCOUNT},{ACCOUNT}")).expect("served");
+        assert_eq!(query.keys, Some(vec![ACCOUNT.to_owned(), other]));
+        assert_eq!(refusal(&format!("id={ACCOUNT}&account_id={ACCOUNT}")), "not-indexed");
+        assert_eq!(refusal(&format!("id={ACCOUNT}&sort=placed_at")), "not-indexed");
+    }
+
+    #[test]
+    fn whoever_names_many_keys_gets_many_rows() {
+        let keys: Vec<String> = (0..KEYS_MAX as u128).map(|n| uuid::Uuid::from_u128(n).to_string()).collect();
+        assert_eq!(list(&format!("id={}", keys.join(","))).expect("served").limit as usize, KEYS_MAX);
+        assert_eq!(refusal(&format!("id={ACCOUNT},{}", keys.join(","))), "invalid-value");
+    }
+
+    #[test]
+    fn what_no_index_serves_is_refused() {
+        for query in ["status=placed", "extra=1", "sort=status", "sort=placed_at,-id", "reason[gte]=a"] {
+            assert_eq!(refusal(query), "not-indexed", "{query}");
+        }
+        assert_eq!(names(&list("reason=late").expect("equality is served").order), ["id"]);
+    }
+
+    #[test]
+    fn names_that_are_not_known_are_refused() {
+        for query in ["nope=1", "nope[gte]=1", "placed_at[like]=1", "fields=id,nope", "sort=-nope", "id[=1"] {
+            assert_eq!(refusal(query), "unknown-field", "{query}");
+        }
+    }
+
+    #[test]
+    fn values_that_cannot_be_read_are_refused() {
+        for query in [
+            "limit=0",
+            "limit=1001",
+            "limit=-1",
+            "limit=x",
+            "limit=",
+            "account_id=1",
+            "id=",
+            "fields=",
+            "fields=id,id",
+        ] {
+            assert_eq!(refusal(query), "invalid-value", "{query}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_holds_for_its_filters_and_sort_whatever_the_fields_and_the_limit() {
+        let first = list("placed_at[gte]=2026-01-01&sort=placed_at").expect("served");
+        let place = vec!["2026-01-02 00:00:00+00".to_owned(), ACCOUNT.to_owned()];
+        let cursor = cursor::encode(&place, &first.identity(&orders()));
+        let same =
+            format!("fields=id&limit=3&sort=placed_at&placed_at[gte]=2026-01-01T00:00:00Z&cursor={cursor}");
+        assert_eq!(list(&same).expect("the same query").after, Some(place));
+        for other in
+            ["sort=placed_at", "placed_at[gt]=2026-01-01", "placed_at[gte]=2026-01-01&sort=-placed_at"]
+        {
+            assert_eq!(refusal(&format!("{other}&cursor={cursor}")), "invalid-cursor", "{other}");
+        }
+    }
+
+    #[test]
+    fn a_row_takes_fields_and_nothing_else() {
+        let row = |query| RowQuery::parse(&orders(), ACCOUNT, &Parameters::parse(query)?);
+        assert_eq!(names(&row("fields=status").expect("served").fields), ["status"]);
+        assert_eq!(row("limit=1").expect_err("refused").kind().code, "unknown-field");
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use axum::http::HeaderValue;
 use service_kit::{Problem, Shutdown};
 use sqlx::{Row, postgres::PgRow};
 use tokio::{
@@ -14,7 +15,7 @@ use crate::{
     catalog::{Catalog, View},
     cursor,
     database::{Database, ReadError, overloaded},
-    freshness::Freshness,
+    freshness::{Freshness, LOG_POSITION},
     parameters::Parameters,
     positions::Positions,
     problems::{RETRY_AFTER_S, UNKNOWN_VIEW, VIEW_BEHIND, views_unavailable},
@@ -234,6 +235,6 @@ fn behind(view: &View, asked: Freshness, reached: i64) -> Problem {
     );
     Problem::new(VIEW_BEHIND, detail)
         .field("Min-Position")
-        .accepted(serde_json::json!({ "asked": asked.position, "reached": reached }))
+        .header(LOG_POSITION, HeaderValue::from(reached))
         .retry_after(RETRY_AFTER_S)
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use axum::{
-    Router,
+    Json, Router,
     body::Body,
     extract::{Path, State, rejection::PathRejection},
     http::{HeaderMap, HeaderValue, Response, Uri, header},
@@ -41,8 +41,7 @@ pub fn routes(app: App) -> Router {
 type Answer = Result<Response<Body>, Problem>;
 
 async fn catalog(State(app): State<App>) -> Answer {
-    let description = app.reader.catalog()?.describe();
-    Ok(([(header::CONTENT_TYPE, "application/json")], description.to_string()).into_response())
+    Ok(Json(app.reader.catalog()?.describe()).into_response())
 }
 
 async fn row(

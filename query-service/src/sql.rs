@@ -163,3 +163,67 @@ impl Values {
         self.add(Value::Text(text.to_owned()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{catalog::tests::orders, parameters::Parameters};
+
+    const ID: &str = "0192d3a4-5b6c-7d8e-9f00-112233445566";
+
+    fn listed(query: &str) -> (String, ListQuery) {
+        let parameters = Parameters::parse(query).expect("well-formed");
+        let query = ListQuery::parse(&orders(), &parameters).expect("served");
+        (list(&orders(), &query).sql, query)
+    }
+
+    fn assert_has(sql: &str, part: &str) {
+        assert!(sql.contains(part), "`{part}` is not in\n{sql}");
+    }
+
+    #[test]
+    fn a_row_reads_its_fields_and_its_position_in_one_statement() {
+        let query = RowQuery { key: ID.into(), fields: vec![2, 0] };
+        let statement = row(&orders(), &query);
+        let expected = "select coalesce(c.position, 0) as position, \
+             (select to_json(narrow.*)::text from \"public\".\"orders_v1\" as t \
+             cross join lateral (select t.\"status\", t.\"id\") as narrow \
+             where t.\"id\" = $1::text::uuid) as item \
+             from views as v left join checkpoints as c on c.view = v.name \
+             where v.name = $2 and v.version = $3";
+        assert_eq!(statement.sql, expected);
+        let values = [Value::Text(ID.into()), Value::Text("orders".into()), Value::Integer(1)];
+        assert_eq!(statement.values, values);
+    }
+
+    #[test]
+    fn a_list_reads_one_row_more_than_it_gives_in_the_order_of_the_index() {
+        let (sql, _) = listed(&format!("account_id={ID}&placed_at[lt]=2026-01-01&sort=-placed_at"));
+        assert_has(
+            &sql,
+            "where t.\"account_id\" = $2::text::uuid and t.\"placed_at\" < $3::text::timestamptz",
+        );
+        assert_has(&sql, "order by t.\"placed_at\" desc, t.\"id\" desc limit $1::integer + 1");
+    }
+
+    #[test]
+    fn a_page_begins_after_the_place_of_its_cursor_and_never_counts_rows_to_get_there() {
+        let (_, mut query) = listed("sort=-placed_at");
+        query.after = Some(vec!["2026-01-01 00:00:00+00".into(), ID.into()]);
+        let sql = list(&orders(), &query).sql;
+        assert_has(&sql, "(t.\"placed_at\", t.\"id\") < ($2::text::timestamptz, $3::text::uuid)");
+        assert!(!sql.contains("offset"));
+    }
+
+    #[test]
+    fn values_never_become_part_of_a_statement() {
+        let (one, _) = listed("reason=%27%3B%20drop%20table%20orders%3B--&limit=5");
+        let (other, _) = listed("reason=late&limit=7");
+        assert_eq!(one, other);
+    }
+
+    #[test]
+    fn an_identifier_cannot_leave_its_quotes() {
+        assert_eq!(quoted("a\"; drop"), "\"a\"\"; drop\"");
+    }
+}

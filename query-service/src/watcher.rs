@@ -38,13 +38,13 @@ const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
 pub struct Known {
     /// The last catalog that was read; it stays while the database is away.
     pub catalog: Option<Arc<Catalog>>,
-    /// Why the views cannot be read at the moment.
+    /// Why the views cannot be read at the moment, in words for a client.
     pub trouble: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
 enum WatchError {
-    #[error("Postgres cannot be reached: {0}")]
+    #[error("Postgres cannot be reached")]
     Unreachable(#[from] sqlx::Error),
     #[error("Postgres does not answer")]
     Silent,
@@ -80,7 +80,7 @@ impl Watcher {
                 delay = RETRY_DELAY_MIN;
                 tracing::debug!(%error, "lost the watcher's connection");
             } else {
-                self.is_in_trouble(error.to_string());
+                self.is_in_trouble(&error);
                 sleep(delay).await;
                 delay = (delay * 2).min(RETRY_DELAY_MAX);
             }
@@ -143,17 +143,25 @@ impl Watcher {
         self.health.pass(HEALTH);
     }
 
-    fn is_in_trouble(&self, trouble: String) {
-        self.health.fail(HEALTH, &trouble);
+    fn is_in_trouble(&self, error: &WatchError) {
+        let trouble = error.to_string();
+        let reason = with_sources(error);
+        self.health.fail(HEALTH, &reason);
         self.known.send_if_modified(|known| {
             let news = known.trouble.as_ref() != Some(&trouble);
             if news {
-                tracing::warn!(reason = trouble, "the views cannot be read");
+                tracing::warn!(reason, "the views cannot be read");
                 known.trouble = Some(trouble);
             }
             news
         });
     }
+}
+
+/// The error and what led to it, for those who run the service.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(Some(error), |error| error.source());
+    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 async fn in_time<F: Future>(work: F) -> Result<F::Output, WatchError> {

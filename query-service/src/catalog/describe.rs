@@ -1,5 +1,7 @@
 //! The catalog in the words of a client: what `GET /` answers, and what a refused query could have asked.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::{Catalog, ColumnId, Shape, View};
@@ -49,13 +51,10 @@ const LIMITS: Limits = Limits { limit_default: LIMIT_DEFAULT, limit_max: LIMIT_M
 
 impl Catalog {
     /// The answer to `GET /`.
-    pub fn describe(&self) -> serde_json::Value {
-        let views: serde_json::Map<String, serde_json::Value> = self
-            .views
-            .iter()
-            .map(|(name, view)| (name.to_string(), serde_json::json!(view.describe())))
-            .collect();
-        serde_json::json!({ "views": views })
+    pub fn describe(&self) -> impl Serialize {
+        let views: BTreeMap<&str, Described<'_>> =
+            self.views.iter().map(|(name, view)| (name.as_ref(), view.describe())).collect();
+        BTreeMap::from([("views", views)])
     }
 }
 

@@ -99,6 +99,9 @@ fn is_decimal(text: &str) -> bool {
 }
 
 fn timestamp(text: &str) -> Option<String> {
+    if !has_year(text) {
+        return None;
+    }
     // In a URL a bare `+` means a space, so a time pasted from an answer (`…T10:00:00+00:00`) arrives
     // with a space where its offset begins.
     let pasted = text.contains(['T', 't']).then(|| text.replacen(' ', "+", 1));
@@ -111,7 +114,12 @@ fn timestamp(text: &str) -> Option<String> {
 
 fn date(text: &str) -> Option<Date> {
     // The parser would take the date out of a longer text.
-    (text.len() == "2026-01-31".len()).then(|| text.parse().ok()).flatten()
+    (has_year(text) && text.len() == "2026-01-31".len()).then(|| text.parse().ok()).flatten()
+}
+
+/// Years from 1 to 9999, which is what Postgres, RFC 3339 and this parser agree on.
+fn has_year(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_digit()) && !text.starts_with("0000")
 }
 
 #[cfg(test)]
@@ -150,7 +158,7 @@ mod tests {
         assert_eq!(Kind::Timestamp.parse("2026-01-31T12:00:00Z"), noon);
         assert_eq!(Kind::Timestamp.parse("2026-01-31T13:00:00+01:00"), noon);
         assert_eq!(Kind::Timestamp.parse("2026-01-31"), Some("2026-01-31T00:00:00Z".into()));
-        for bad in ["yesterday", "2026-02-30", "2026-01-31T12:00:00", ""] {
+        for bad in ["yesterday", "2026-02-30", "2026-01-31T12:00:00", "-000001-01-01T00:00:00Z", ""] {
             assert_eq!(Kind::Timestamp.parse(bad), None, "{bad}");
         }
     }
@@ -158,7 +166,9 @@ mod tests {
     #[test]
     fn a_date_is_a_year_a_month_and_a_day() {
         assert_eq!(Kind::Date.parse("2026-01-31"), Some("2026-01-31".into()));
-        for bad in ["2026-02-30", "31.01.2026", "20260131", "2026-01-31T12:00:00Z", ""] {
+        for bad in
+            ["2026-02-30", "0000-01-01", "-000001-01", "31.01.2026", "20260131", "2026-01-31T12:00:00Z", ""]
+        {
             assert_eq!(Kind::Date.parse(bad), None, "{bad}");
         }
     }

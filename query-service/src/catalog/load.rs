@@ -40,9 +40,9 @@ const CATALOG: &str = "
             join pg_am am on am.oid = ic.relam
             cross join lateral (
                 select json_agg(a.attname order by part.place) as columns,
-                       bool_and(part.option = 0 and o.opcdefault and part.collation = a.attcollation) as plain
+                       bool_and(part.option = 0 and o.opcdefault and part.collated = a.attcollation) as plain
                 from unnest(i.indkey::int2[], i.indoption::int2[], i.indclass::oid[], i.indcollation::oid[])
-                     with ordinality as part (attnum, option, opclass, collation, place)
+                     with ordinality as part (attnum, option, opclass, collated, place)
                 join pg_attribute a on a.attrelid = i.indrelid and a.attnum = part.attnum
                 join pg_opclass o on o.oid = part.opclass
                 where part.place <= i.indnkeyatts
@@ -62,9 +62,9 @@ pub enum LoadError {
     NotMigrated,
     #[error("the registry names no view that can be served")]
     NoViews,
-    #[error("the catalog cannot be read: {0}")]
+    #[error("the catalog cannot be read")]
     Database(#[from] sqlx::Error),
-    #[error("the description of the views cannot be understood: {0}")]
+    #[error("the description of the views cannot be understood")]
     Format(#[from] serde_json::Error),
 }
 
