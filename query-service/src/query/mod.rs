@@ -1,13 +1,16 @@
 //! A query, read from a request and checked against the catalog: from here on it is known to be served by
 //! an index and to hold only values of the right kind.
 
+mod values;
+
 use service_kit::Problem;
 
+use self::values::{all_fields, parse_fields, parse_keys, parse_limit, parse_sort, parse_value};
 use crate::{
-    catalog::{Column, ColumnId, View},
+    catalog::{ColumnId, View},
     cursor,
     parameters::Parameters,
-    problems::{INVALID_VALUE, NOT_INDEXED, UNKNOWN_FIELD, invalid_value},
+    problems::{INVALID_VALUE, NOT_INDEXED, UNKNOWN_FIELD},
 };
 
 /// Rows of a list when the request does not say.
@@ -194,88 +197,6 @@ fn split_filter(name: &str) -> (&str, Option<&str>) {
         Some((column, comparison)) => (column, Some(comparison)),
         None => (name, None),
     }
-}
-
-fn parse_value(column: &Column, field: &str, text: &str) -> Result<String, Problem> {
-    let Some(kind) = column.kind else {
-        let detail =
-            format!("`{}` is of the type {}, which no query can ask by.", column.name, column.type_name);
-        return Err(Problem::new(NOT_INDEXED, detail).field(field));
-    };
-    kind.parse(text).ok_or_else(|| invalid_value(field, text, kind.accepts()))
-}
-
-fn parse_keys(column: &Column, text: &str) -> Result<Vec<String>, Problem> {
-    let texts: Vec<&str> = text.split(',').collect();
-    if texts.len() > KEYS_MAX {
-        let detail = format!("`{}` names {} keys; expected at most {KEYS_MAX}.", column.name, texts.len());
-        return Err(Problem::new(INVALID_VALUE, detail)
-            .field(&column.name)
-            .accepted(format!("1 to {KEYS_MAX} keys separated by commas")));
-    }
-    let mut keys = texts
-        .into_iter()
-        .map(|text| parse_value(column, &column.name, text))
-        .collect::<Result<Vec<_>, _>>()?;
-    keys.sort();
-    keys.dedup();
-    Ok(keys)
-}
-
-fn parse_limit(text: &str) -> Result<u32, Problem> {
-    let accepted = format!("a whole number from 1 to {LIMIT_MAX}");
-    let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-    limit.ok_or_else(|| invalid_value("limit", text, &accepted))
-}
-
-/// The columns to sort by, and whether backwards. An index is read in one direction, so all go the same way.
-fn parse_sort(view: &View, text: &str) -> Result<(Vec<ColumnId>, bool), Problem> {
-    let mut columns = vec![];
-    let mut directions = vec![];
-    for part in text.split(',') {
-        let name = part.strip_prefix('-').unwrap_or(part);
-        columns.push(known_column(view, "sort", name)?);
-        directions.push(part.starts_with('-'));
-    }
-    let descending = directions[0];
-    if directions.iter().any(|&direction| direction != descending) {
-        let detail =
-            format!("`sort={text}` mixes directions; no index serves that: give `-` to all or to none.");
-        return Err(Problem::new(NOT_INDEXED, detail).field("sort").accepted(view.served()));
-    }
-    Ok((columns, descending))
-}
-
-fn parse_fields(view: &View, text: &str) -> Result<Vec<ColumnId>, Problem> {
-    let mut fields = vec![];
-    for name in text.split(',') {
-        let field = known_column(view, "fields", name)?;
-        if fields.contains(&field) {
-            let detail = format!("`fields` names `{name}` more than once; name it once.");
-            return Err(Problem::new(INVALID_VALUE, detail).field("fields"));
-        }
-        fields.push(field);
-    }
-    Ok(fields)
-}
-
-fn all_fields(view: &View) -> Vec<ColumnId> {
-    (0..view.columns.len()).collect()
-}
-
-fn known_column(view: &View, parameter: &str, name: &str) -> Result<ColumnId, Problem> {
-    if name.is_empty() {
-        return Err(invalid_value(parameter, name, "names of columns separated by commas"));
-    }
-    view.column_named(name).ok_or_else(|| {
-        let accepted: Vec<&str> = view.columns.iter().map(|column| column.name.as_str()).collect();
-        let detail = format!(
-            "`{parameter}` names `{name}`, which `{}` does not have; it has {}.",
-            view.name,
-            accepted.join(", ")
-        );
-        Problem::new(UNKNOWN_FIELD, detail).field(name).accepted(accepted)
-    })
 }
 
 /// Every parameter that a list takes.
