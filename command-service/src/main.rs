@@ -1,1 +1,14 @@
-fn main() {}
+//! Takes commands over HTTP, decides them in one order, and appends what follows to the log.
+
+use clap::Parser;
+use command_service::Config;
+use service_kit::{http, shutdown, telemetry};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let config = Config::parse();
+    telemetry::start_logging(config.service.log_format);
+    let shutdown = shutdown::on_signal()?;
+    let listener = http::bind(config.listen).await?;
+    command_service::serve(listener, config, shutdown).await
+}

@@ -75,6 +75,9 @@ pub const ALREADY_REGISTERED: Rejection =
     Rejection::rule("account-already-registered", "The account is already registered");
 pub const CLOSED: Rejection = Rejection::rule("account-closed", "The account is closed");
 
+pub const EMAIL_TAKEN: Rejection = Rejection::taken("email-taken", "This email address is taken");
+pub const USERNAME_TAKEN: Rejection = Rejection::taken("username-taken", "This username is taken");
+
 impl Aggregate for Account {
     const NAME: &'static str = "account";
     const PLURAL: &'static str = "accounts";
@@ -127,7 +130,7 @@ impl Aggregate for Account {
     fn claims(&self) -> Vec<Claim> {
         match self {
             Account::Active { email, username, .. } => {
-                vec![Claim::new("email", email.as_str()), Claim::new("username", username.as_str())]
+                vec![Claim::new(EMAIL_TAKEN, email.as_str()), Claim::new(USERNAME_TAKEN, username.as_str())]
             }
             Account::Unregistered | Account::Closed => vec![],
         }
@@ -204,8 +207,10 @@ mod tests {
     #[test]
     fn an_account_holds_its_latest_email_until_it_is_closed() {
         let changed = Event::EmailChanged { email: email("lovelace@example.org") };
-        given::<Account>([registered(), changed.clone()])
-            .then_claims([Claim::new("email", "lovelace@example.org"), Claim::new("username", "ada")]);
+        given::<Account>([registered(), changed.clone()]).then_claims([
+            Claim::new(EMAIL_TAKEN, "lovelace@example.org"),
+            Claim::new(USERNAME_TAKEN, "ada"),
+        ]);
         given::<Account>([registered(), changed, Event::Closed {}]).then_claims([]);
     }
 }

@@ -37,14 +37,15 @@ pub trait Aggregate: Clone + Debug + Default {
 /// A unique value held by one aggregate at a time, such as an email address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Claim {
-    /// What is unique; the rejection's code is `<what>-taken`.
-    pub what: &'static str,
+    /// What a command is answered that wants a value held by another aggregate. It also tells claims of
+    /// one kind from those of another.
+    pub taken: Rejection,
     pub value: String,
 }
 
 impl Claim {
-    pub fn new(what: &'static str, value: impl Into<String>) -> Self {
-        Self { what, value: value.into() }
+    pub fn new(taken: Rejection, value: impl Into<String>) -> Self {
+        Self { taken, value: value.into() }
     }
 }
 
@@ -63,17 +64,17 @@ pub trait States {
 }
 
 /// Why a command was refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{title}")]
 pub struct Rejection {
     pub class: RejectionClass,
     /// Stable: clients branch on it, and `docs/problems/<code>.md` explains it.
-    pub code: Cow<'static, str>,
-    pub title: Cow<'static, str>,
+    pub code: &'static str,
+    pub title: &'static str,
 }
 
 /// What kind of refusal it is, as far as the outside needs to tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RejectionClass {
     /// Nothing has happened to the aggregate yet, so there is nothing to command.
     Missing,
@@ -92,16 +93,12 @@ impl Rejection {
         Self::new(RejectionClass::Rule, code, title)
     }
 
-    pub fn taken(claim: &Claim) -> Self {
-        Self {
-            class: RejectionClass::Taken,
-            code: format!("{}-taken", claim.what).into(),
-            title: format!("This {} is taken", claim.what).into(),
-        }
+    pub const fn taken(code: &'static str, title: &'static str) -> Self {
+        Self::new(RejectionClass::Taken, code, title)
     }
 
     const fn new(class: RejectionClass, code: &'static str, title: &'static str) -> Self {
-        Self { class, code: Cow::Borrowed(code), title: Cow::Borrowed(title) }
+        Self { class, code, title }
     }
 }
 

@@ -25,8 +25,7 @@ pub enum AppendError {
     /// Another writer has appended since. The frame is not in the log and never will be.
     #[error("another writer has appended to the log")]
     Conflict,
-    /// The server refused, for instance because its disk is full. Not in the log; but an earlier attempt
-    /// of the same append may still be on its way, so a writer goes on only behind a new frame of its own.
+    /// The server refused, for instance because its disk is full. Not in the log.
     #[error("the log refused the frame: {0}")]
     Refused(String),
     /// The frame may be in the log, or may come into it until another frame is appended.
@@ -54,7 +53,14 @@ impl EventLog {
         loop {
             let reason = match self.attempt(frame, head).await {
                 Attempt::Stored(sequence) => return Ok(stored(sequence)),
-                Attempt::Refused(reason) => return Err(AppendError::Refused(reason)),
+                Attempt::Refused(reason) => {
+                    // An earlier attempt may have been taken before this one was refused.
+                    return match self.place_at(head.sequence + 1).await {
+                        Ok(Some(place)) if place.id == frame.id => Ok(stored(place.sequence)),
+                        Ok(_) => Err(AppendError::Refused(reason)),
+                        Err(error) => Err(AppendError::Unknown(error.to_string())),
+                    };
+                }
                 Attempt::Unknown(reason) => reason,
             };
             tracing::debug!(frame = %frame.id, reason, "looking whether the frame was appended");

@@ -114,6 +114,12 @@ impl EventLog {
         }
     }
 
+    /// The stream sequence of the last frame, asked of the stream's leader; 0 in an empty log.
+    pub async fn last_sequence(&self) -> Result<u64, LogError> {
+        let stream = self.jetstream.get_stream(&self.stream).await.map_err(LogError::unavailable)?;
+        Ok(stream.cached_info().state.last_sequence)
+    }
+
     /// The frame at a stream sequence, asked of the stream's leader.
     pub(crate) async fn place_at(&self, sequence: u64) -> Result<Option<Place>, LogError> {
         match self.leader().await?.get_raw_message(sequence).await {

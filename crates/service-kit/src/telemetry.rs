@@ -11,7 +11,8 @@ use crate::config::LogFormat;
 
 /// Starts log lines at `info`, or at what `RUST_LOG` says.
 pub fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn,opentelemetry=warn"));
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn,opentelemetry=warn"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
@@ -41,6 +42,7 @@ fn registry() -> &'static Registry {
             .with_registry(registry.clone())
             .with_namespace("headwater")
             .without_target_info()
+            .scope_info_enabled(false)
             .build()
             .expect("a new registry takes its first collector");
         global::set_meter_provider(SdkMeterProvider::builder().with_reader(exporter).build());

@@ -1,16 +1,19 @@
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, Visitor},
+};
 
 use super::InvalidValue;
 
 /// An amount of money in cents of the shop's currency: from nothing to 100 million. The bound keeps every
 /// sum that a view makes of it far within 64 bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "i64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Cents(i64);
 
 /// How many pieces were ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "i64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Quantity(u32);
 
 /// The currency that the shop sells in. Amounts are added up across orders, so there is one.
@@ -21,6 +24,9 @@ pub enum Currency {
 }
 
 impl Cents {
+    const MAX: i64 = 10_000_000_000;
+    const EXPECTED: &'static str = "whole cents from 0 to 10000000000";
+
     pub fn get(self) -> i64 {
         self.0
     }
@@ -30,15 +36,20 @@ impl TryFrom<i64> for Cents {
     type Error = InvalidValue;
 
     fn try_from(cents: i64) -> Result<Self, InvalidValue> {
-        const CENTS_MAX: i64 = 10_000_000_000;
-        if !(0..=CENTS_MAX).contains(&cents) {
-            return Err(InvalidValue("not an amount; expected whole cents from 0 to 10000000000"));
-        }
-        Ok(Self(cents))
+        (0..=Self::MAX).contains(&cents).then_some(Self(cents)).ok_or(InvalidValue(Self::EXPECTED))
+    }
+}
+
+impl<'de> Deserialize<'de> for Cents {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        whole_number(deserializer, Self::EXPECTED)
     }
 }
 
 impl Quantity {
+    const MAX: i64 = 1_000_000;
+    const EXPECTED: &'static str = "a whole number from 1 to 1000000";
+
     pub fn get(self) -> u32 {
         self.0
     }
@@ -48,13 +59,44 @@ impl TryFrom<i64> for Quantity {
     type Error = InvalidValue;
 
     fn try_from(quantity: i64) -> Result<Self, InvalidValue> {
-        const QUANTITY_MAX: u32 = 1_000_000;
-        u32::try_from(quantity)
-            .ok()
-            .filter(|quantity| (1..=QUANTITY_MAX).contains(quantity))
-            .map(Self)
-            .ok_or(InvalidValue("not a quantity; expected a whole number from 1 to 1000000"))
+        let quantity =
+            u32::try_from(quantity).ok().filter(|quantity| (1..=Self::MAX).contains(&i64::from(*quantity)));
+        quantity.map(Self).ok_or(InvalidValue(Self::EXPECTED))
     }
+}
+
+impl<'de> Deserialize<'de> for Quantity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        whole_number(deserializer, Self::EXPECTED)
+    }
+}
+
+/// Reads a whole number, with an error that says what is expected whatever was sent instead.
+fn whole_number<'de, D, T>(deserializer: D, expected: &'static str) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<i64>,
+{
+    struct WholeNumber(&'static str);
+
+    impl Visitor<'_> for WholeNumber {
+        type Value = i64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+
+        fn visit_i64<E: Error>(self, number: i64) -> Result<i64, E> {
+            Ok(number)
+        }
+
+        fn visit_u64<E: Error>(self, number: u64) -> Result<i64, E> {
+            i64::try_from(number).map_err(|_| E::custom(format_args!("`{number}` is not {}", self.0)))
+        }
+    }
+
+    let number = deserializer.deserialize_i64(WholeNumber(expected))?;
+    T::try_from(number).map_err(|_| D::Error::custom(format_args!("`{number}` is not {expected}")))
 }
 
 impl TryFrom<String> for Currency {

@@ -13,7 +13,8 @@ pub struct Timestamp(i64);
 pub struct Day(jiff::civil::Date);
 
 impl Timestamp {
-    const EARLIEST: Timestamp = Timestamp(0);
+    /// The first moment of 1970 in UTC.
+    pub const EARLIEST: Timestamp = Timestamp(0);
     /// The last microsecond of the year 9998: every time zone agrees that it has four digits.
     const LATEST: Timestamp = Timestamp(253_370_764_799_999_999);
 

@@ -1,0 +1,108 @@
+//! Commands over HTTP: parse, submit, answer.
+
+mod answer;
+mod body;
+mod headers;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, State, rejection::PathRejection},
+    http::HeaderMap,
+    response::Response,
+    routing::post,
+};
+use domain::{Command, Kind};
+use service_kit::{Problem, problem::kinds};
+use uuid::Uuid;
+
+use crate::{
+    metrics::Metrics,
+    writer::{Handle, IdempotencyKey, Request},
+};
+use answer::problems;
+
+/// The names of ids that are derived from an idempotency key.
+const KEYED_IDS: Uuid = Uuid::from_u128(0x5b0f_3c8e_0e4d_4b0c_9d53_7c6f_8a1e_2d47);
+
+#[derive(Clone)]
+struct App {
+    writer: Handle,
+    metrics: Metrics,
+}
+
+/// The routes for commands. They hold the writer's handle: without them, the writer ends.
+pub fn routes(writer: Handle) -> Router {
+    Router::new()
+        .route("/{plural}/{command}", post(command_to_new))
+        .route("/{plural}/{id}/{command}", post(command_to_known))
+        .with_state(App { writer, metrics: Metrics::new() })
+}
+
+/// `POST /accounts/{id}/register`
+async fn command_to_known(
+    State(app): State<App>,
+    path: Result<Path<(String, String, String)>, PathRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Path((plural, id, name)) = path.map_err(unreadable_path)?;
+    let kind = aggregate(&plural)?;
+    let id = id.parse().map_err(|_| {
+        Problem::new(problems::INVALID_ID, format!("`{id}` is not an id."))
+            .field("id")
+            .accepted("a UUID, like 018f6d6e-1b2a-7c3d-9e4f-5a6b7c8d9e0f")
+    })?;
+    handle(&app, kind, Some(id), &name, &headers, body).await
+}
+
+/// `POST /accounts/register`: the service makes the id.
+async fn command_to_new(
+    State(app): State<App>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Path((plural, name)) = path.map_err(unreadable_path)?;
+    let kind = aggregate(&plural)?;
+    handle(&app, kind, None, &name, &headers, body).await
+}
+
+async fn handle(
+    app: &App,
+    kind: Kind,
+    id: Option<Uuid>,
+    name: &str,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let command = body::command(kind, name, headers, body).await?;
+    let request = request(kind, id, command, headers)?;
+    let id = request.id;
+    let answer = app.writer.submit(request).await;
+    app.metrics.answered(kind.name(), answer::label(&answer));
+    let outcome = answer.map_err(Problem::from)?;
+    Ok(answer::accepted(kind, id, &outcome))
+}
+
+fn request(kind: Kind, id: Option<Uuid>, command: Command, headers: &HeaderMap) -> Result<Request, Problem> {
+    let key = headers::idempotency_key(headers)?;
+    let id = id.unwrap_or_else(|| match &key {
+        // The same key makes the same id, so that a repeat finds the aggregate that the first one made.
+        Some(key) => Uuid::new_v5(&KEYED_IDS, format!("{}/{key}", kind.plural()).as_bytes()),
+        None => Uuid::now_v7(),
+    });
+    let key = key.map(|key| IdempotencyKey::new(key, &command));
+    Ok(Request { id, key, if_match: headers::if_match(headers)?, meta: headers::meta(headers)?, command })
+}
+
+fn unreadable_path(_: PathRejection) -> Problem {
+    Problem::new(kinds::UNKNOWN_ROUTE, "The path is not valid UTF-8.")
+}
+
+fn aggregate(plural: &str) -> Result<Kind, Problem> {
+    Kind::from_plural(plural).ok_or_else(|| {
+        let accepted = Kind::ALL.iter().map(|kind| kind.plural()).collect::<Vec<_>>();
+        Problem::new(kinds::UNKNOWN_ROUTE, format!("There is no aggregate `{plural}`.")).accepted(accepted)
+    })
+}

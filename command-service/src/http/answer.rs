@@ -1,0 +1,122 @@
+//! What the writer says, as HTTP.
+
+use axum::{
+    Json,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use domain::{Kind, Rejection, RejectionClass};
+use serde::Serialize;
+use service_kit::{Problem, problem::kinds};
+use uuid::Uuid;
+
+use crate::writer::{Outcome, Refusal};
+
+/// The kinds of problem that only this service has, beside the domain's rejections.
+pub mod problems {
+    use service_kit::Kind;
+
+    pub const INVALID_ID: Kind = Kind::new(400, "invalid-id", "The id in the path is not a UUID");
+    pub const MALFORMED_JSON: Kind = Kind::new(400, "malformed-json", "The body is not valid JSON");
+    pub const INVALID_FIELD: Kind = Kind::new(400, "invalid-field", "A field of the command is not valid");
+    pub const UNKNOWN_COMMAND: Kind = Kind::new(404, "unknown-command", "There is no such command");
+    pub const REVISION_MISMATCH: Kind =
+        Kind::new(412, "revision-mismatch", "The aggregate has changed since you read it");
+    pub const BODY_TOO_LARGE: Kind = Kind::new(413, "body-too-large", "The body is too large");
+    pub const UNSUPPORTED_MEDIA_TYPE: Kind =
+        Kind::new(415, "unsupported-media-type", "Send the command as application/json");
+    pub const KEY_REUSED: Kind =
+        Kind::new(422, "idempotency-key-reused", "This Idempotency-Key was used for another command");
+    pub const NO_WRITER: Kind = Kind::new(503, "no-writer", "No writer is ready; try again shortly");
+    pub const LOG_UNAVAILABLE: Kind =
+        Kind::new(503, "log-unavailable", "The log does not take events at the moment; try again shortly");
+    pub const OUTCOME_UNKNOWN: Kind =
+        Kind::new(504, "outcome-unknown", "It is not known whether the command took effect");
+}
+
+const LOG_POSITION: HeaderName = HeaderName::from_static("log-position");
+
+#[derive(Serialize)]
+struct Accepted<'a> {
+    id: Uuid,
+    /// The position of the aggregate's last event.
+    revision: u64,
+    /// The position to wait for, to read what the command wrote.
+    position: u64,
+    events: &'a [String],
+}
+
+/// 201 with `Location` for an aggregate's first events, else 200.
+pub fn accepted(kind: Kind, id: Uuid, outcome: &Outcome) -> Response {
+    let Outcome { revision, events, is_created } = outcome;
+    let body = Accepted { id, revision: *revision, position: *revision, events };
+    let status = if *is_created { StatusCode::CREATED } else { StatusCode::OK };
+    let mut response = (status, Json(body)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(LOG_POSITION, HeaderValue::from(*revision));
+    headers.insert(header::ETAG, header_value(format!("\"{revision}\"")));
+    if *is_created {
+        headers.insert(header::LOCATION, header_value(format!("/{}/{id}", kind.plural())));
+    }
+    response
+}
+
+fn header_value(text: String) -> HeaderValue {
+    text.try_into().expect("numbers, ids and names of aggregates are visible ASCII")
+}
+
+/// The outcome as a metric's label.
+pub fn label(answer: &Result<Outcome, Refusal>) -> &'static str {
+    match answer {
+        Ok(outcome) if outcome.events.is_empty() => "unchanged",
+        Ok(_) => "accepted",
+        Err(Refusal::OutcomeUnknown) => "unknown",
+        Err(Refusal::Overloaded | Refusal::NoWriter | Refusal::LogUnavailable(_)) => "unavailable",
+        Err(_) => "rejected",
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Rejected(rejection) => rejected(rejection),
+            Refusal::RevisionMismatch { actual } => {
+                Problem::new(problems::REVISION_MISMATCH, format!("It is at revision {actual}."))
+                    .field("if-match")
+                    .accepted(format!("\"{actual}\""))
+            }
+            Refusal::KeyReused => Problem::new(
+                problems::KEY_REUSED,
+                "The key names another command to this aggregate; use a new key for a new command.",
+            )
+            .field("idempotency-key"),
+            Refusal::TooLarge => {
+                Problem::new(problems::BODY_TOO_LARGE, "The command's events are larger than the log takes.")
+            }
+            Refusal::Overloaded => {
+                Problem::new(kinds::OVERLOADED, "Too many commands are waiting.").retry_after(1)
+            }
+            Refusal::NoWriter => {
+                Problem::new(problems::NO_WRITER, "The command had no effect.").retry_after(1)
+            }
+            Refusal::LogUnavailable(reason) => {
+                tracing::warn!(reason, "the log does not take events");
+                Problem::new(problems::LOG_UNAVAILABLE, "The command had no effect.").retry_after(1)
+            }
+            Refusal::OutcomeUnknown => Problem::new(
+                problems::OUTCOME_UNKNOWN,
+                "The log could not be reached in time. Send the command again with the same Idempotency-Key.",
+            )
+            .retry_after(1),
+        }
+    }
+}
+
+fn rejected(rejection: Rejection) -> Problem {
+    let status = match rejection.class {
+        RejectionClass::Missing => 404,
+        RejectionClass::Taken => 409,
+        RejectionClass::Rule => 422,
+    };
+    Problem::new(service_kit::Kind::new(status, rejection.code, rejection.title), format!("{rejection}."))
+}

@@ -1,0 +1,116 @@
+//! The request's headers, read strictly: a header that is there but wrong is a problem, not ignored.
+
+use axum::http::{HeaderMap, HeaderName, header};
+use service_kit::{Problem, problem::kinds};
+
+use crate::writer::Meta;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const CORRELATION_ID: HeaderName = HeaderName::from_static("correlation-id");
+const CAUSATION_ID: HeaderName = HeaderName::from_static("causation-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// A key is kept for ever, so its length is bounded.
+const TOKEN_BYTES_MAX: usize = 255;
+
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    token(headers, &IDEMPOTENCY_KEY)
+}
+
+/// `If-Match: "12"` names the revision that the client has seen.
+pub fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let Some(text) = single(headers, &header::IF_MATCH)? else { return Ok(None) };
+    let revision = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let revision = revision.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    match revision.and_then(|text| text.parse().ok()) {
+        Some(revision) => Ok(Some(revision)),
+        None => Err(invalid(&header::IF_MATCH, "a revision in double quotes, as ETag gave it, like \"12\"")),
+    }
+}
+
+pub fn meta(headers: &HeaderMap) -> Result<Meta, Problem> {
+    Ok(Meta {
+        correlation_id: token(headers, &CORRELATION_ID)?,
+        causation_id: token(headers, &CAUSATION_ID)?,
+        // W3C Trace Context asks to ignore a traceparent that is not valid.
+        traceparent: single(headers, &TRACEPARENT).ok().flatten().filter(|text| is_traceparent(text)),
+    })
+}
+
+fn token(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Problem> {
+    let text = single(headers, name)?;
+    let is_token = |text: &str| {
+        (1..=TOKEN_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    match text {
+        Some(text) if !is_token(&text) => {
+            Err(invalid(name, "1 to 255 visible ASCII characters without spaces"))
+        }
+        text => Ok(text),
+    }
+}
+
+/// The header's value, if it is there once.
+fn single(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(invalid(name, "the header once"));
+    }
+    let text = value.to_str().map_err(|_| invalid(name, "visible ASCII characters"))?;
+    Ok(Some(text.trim().to_owned()))
+}
+
+fn invalid(name: &HeaderName, accepted: &str) -> Problem {
+    Problem::new(kinds::INVALID_HEADER, format!("The header `{name}` is not valid."))
+        .field(name.as_str())
+        .accepted(accepted)
+}
+
+/// `00-<32 hex digits>-<16 hex digits>-<2 hex digits>`
+fn is_traceparent(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let is_hex = |part: &str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    parts.len() == 4
+        && parts.iter().map(|part| part.len()).eq([2, 32, 16, 2])
+        && parts.iter().all(|part| is_hex(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name, value.parse().unwrap())])
+    }
+
+    #[test]
+    fn a_revision_stands_in_double_quotes() {
+        assert_eq!(if_match(&headers(header::IF_MATCH, "\"12\"")).unwrap(), Some(12));
+        for bad in ["12", "*", "\"\"", "\"-1\"", "\"+1\"", "W/\"12\"", "\"99999999999999999999\""] {
+            assert!(if_match(&headers(header::IF_MATCH, bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_visible_and_bounded() {
+        assert_eq!(idempotency_key(&headers(IDEMPOTENCY_KEY, "a-1")).unwrap().as_deref(), Some("a-1"));
+        for bad in ["", "a b", &"a".repeat(256)] {
+            assert!(idempotency_key(&headers(IDEMPOTENCY_KEY, bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_there_twice_is_refused() {
+        let mut twice = headers(IDEMPOTENCY_KEY, "a");
+        twice.append(IDEMPOTENCY_KEY, "b".parse().unwrap());
+        assert!(idempotency_key(&twice).is_err());
+    }
+
+    #[test]
+    fn a_traceparent_that_is_not_valid_is_ignored() {
+        let valid = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(meta(&headers(TRACEPARENT, valid)).unwrap().traceparent.as_deref(), Some(valid));
+        assert_eq!(meta(&headers(TRACEPARENT, "00-xyz")).unwrap().traceparent, None);
+    }
+}
