@@ -1,0 +1,86 @@
+//! How each kind of program shows that it is ready to serve.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::http;
+
+/// One check; a program that does not answer in this time is asked again.
+const CHECK_WITHIN: Duration = Duration::from_secs(2);
+
+pub enum Readiness {
+    /// nats-server greets its clients once JetStream has recovered its streams.
+    NatsGreeting { port: u16 },
+    /// Postgres writes its state into its pid file.
+    PostmasterFile { path: PathBuf },
+    /// Our services answer 200, or a problem that says what is missing.
+    Health { base: String },
+}
+
+impl Readiness {
+    /// Whether the program with this pid is ready; if not, what is missing.
+    pub async fn check(&self, pid: u32) -> Result<(), String> {
+        match self {
+            Self::NatsGreeting { port } => timeout(CHECK_WITHIN, nats_greeting(*port))
+                .await
+                .unwrap_or_else(|_| Err(format!("no greeting on port {port}"))),
+            Self::PostmasterFile { path } => postmaster_file(path, pid),
+            Self::Health { base } => health(base).await,
+        }
+    }
+}
+
+async fn nats_greeting(port: u16) -> Result<(), String> {
+    let connection = TcpStream::connect(("127.0.0.1", port)).await.map_err(|error| error.to_string())?;
+    let mut greeting = String::new();
+    BufReader::new(connection).read_line(&mut greeting).await.map_err(|error| error.to_string())?;
+    if greeting.starts_with("INFO ") { Ok(()) } else { Err(format!("port {port} does not speak NATS")) }
+}
+
+fn postmaster_file(path: &Path, pid: u32) -> Result<(), String> {
+    let text = std::fs::read_to_string(path).map_err(|_| "it is starting".to_owned())?;
+    // Lines of the pid file: pid, data folder, start time, port, socket folder, address, shared memory, state.
+    let mut lines = text.lines().map(str::trim);
+    let ours = lines.next() == Some(pid.to_string().as_str());
+    match lines.nth(6) {
+        Some("ready") if ours => Ok(()),
+        Some(state) if ours && !state.is_empty() => Err(format!("its state is {state}")),
+        _ => Err("it is starting".to_owned()),
+    }
+}
+
+/// Asks a service for its readiness; the error is the problem's detail, title, or what stopped the question.
+pub async fn health(base: &str) -> Result<(), String> {
+    let answer = http::client().get(format!("{base}/health/ready")).timeout(CHECK_WITHIN).send().await;
+    let answer = answer.map_err(|error| match error.is_connect() {
+        true => "it does not listen".to_owned(),
+        false => http::chain(&error),
+    })?;
+    if answer.status().is_success() {
+        return Ok(());
+    }
+    let status = answer.status().as_u16();
+    let problem: serde_json::Value = answer.json().await.unwrap_or_default();
+    let reason = problem["detail"].as_str().or(problem["title"].as_str()).unwrap_or("no reason given");
+    Err(format!("it answers {status}: {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pid_file_left_by_another_postmaster_is_not_ready() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = "41\n/data\n1700000000\n5432\n\n127.0.0.1\n  123  456\nready   \n";
+        std::fs::write(file.path(), text).unwrap();
+        assert_eq!(postmaster_file(file.path(), 41), Ok(()));
+        assert!(postmaster_file(file.path(), 42).is_err());
+        std::fs::write(file.path(), text.replace("ready", "starting")).unwrap();
+        assert_eq!(postmaster_file(file.path(), 41), Err("its state is starting".to_owned()));
+    }
+}

@@ -1,0 +1,175 @@
+//! Postgres's data on disk (a "database cluster"): where it is, whose it is, and how it comes to be.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use sha2::{Digest as _, Sha256};
+
+use super::unprivileged::{User, create_passable};
+use super::{ServerConfig, version};
+use crate::{program, screen};
+
+/// Where the data goes when we are root and the folder asked for is out of the reach of Postgres's user.
+const REACHABLE: &str = "/var/lib/headwater";
+
+pub struct Cluster {
+    pub data: PathBuf,
+    pub user: Option<User>,
+    /// Of the superuser `headwater`.
+    pub password: String,
+}
+
+impl Cluster {
+    /// Finds the cluster of this folder, or makes it.
+    pub async fn open(bin: &Path, config: &ServerConfig) -> Result<Self> {
+        let folder = std::path::absolute(&config.folder)?;
+        let user = User::instead_of_root()?;
+        create_passable(&folder)?;
+        let place = place(&folder, user)?;
+        let data = place.join("data");
+        let password_file = folder.join("password");
+        match fs::read_to_string(&password_file) {
+            Ok(password) if data.exists() => {
+                check_version(bin, &data)?;
+                return Ok(Self { data, user, password });
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot read {}", password_file.display()));
+            }
+            _ => {}
+        }
+        if data.exists() {
+            // The folder was deleted and made again, while the data was kept elsewhere: it belongs to nothing now,
+            // and nobody knows its password.
+            set_aside(&data)?;
+        }
+        let password = random_password()?;
+        let cluster = Self { data, user, password };
+        cluster.create(bin, &place, config).await.context("cannot make the database cluster")?;
+        // Last, so that a cluster without a password is known to be unfinished.
+        write_private(&password_file, &cluster.password)?;
+        Ok(cluster)
+    }
+
+    /// It appears under its name only once it is complete, so that a crash midway leaves nothing half made.
+    async fn create(&self, bin: &Path, place: &Path, config: &ServerConfig) -> Result<()> {
+        let unfinished = place.join("data.new");
+        if unfinished.exists() {
+            fs::remove_dir_all(&unfinished)?;
+        }
+        fs::create_dir(&unfinished)?;
+        fs::set_permissions(&unfinished, Permissions::from_mode(0o700))?;
+        let password_file = place.join("password.new");
+        write_private(&password_file, &self.password)?;
+        if let Some(user) = self.user {
+            chown(&unfinished, Some(user.uid), Some(user.gid))?;
+            chown(&password_file, Some(user.uid), Some(user.gid))?;
+        }
+
+        let mut initdb = self.command(&bin.join("initdb"), place);
+        initdb
+            .args(["--username=headwater", "--auth=scram-sha-256", "--encoding=UTF8"])
+            // Postgres's own C.UTF-8, the same on every system and for ever; the system's would be another
+            // with every version of its C library, and indexes over text would go bad.
+            .args(["--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"])
+            .arg("--pwfile")
+            .arg(&password_file)
+            .arg("--pgdata")
+            .arg(&unfinished);
+        program::run_once("initdb", initdb, &config.log).await?;
+        fs::remove_file(&password_file)?;
+
+        // Single-user mode needs no port and no client.
+        let statement = place.join("create-database.sql");
+        fs::write(&statement, "create database headwater\n")?;
+        let mut postgres = self.command(&bin.join("postgres"), place);
+        postgres.arg("--single").arg("-D").arg(&unfinished).args(["-c", "exit_on_error=true", "postgres"]);
+        program::run_with_input("postgres --single", postgres, File::open(&statement)?, &config.log).await?;
+        fs::remove_file(&statement)?;
+
+        fs::rename(&unfinished, &self.data)?;
+        Ok(())
+    }
+
+    fn command(&self, program: &Path, place: &Path) -> Command {
+        let mut command = Command::new(program);
+        // Not our working directory, which its user may be unable to enter.
+        command.current_dir(place);
+        if let Some(user) = self.user {
+            user.run(&mut command);
+        }
+        command
+    }
+}
+
+/// Where the data is: in the folder itself, unless Postgres's user could not reach it there.
+fn place(folder: &Path, user: Option<User>) -> Result<PathBuf> {
+    match user {
+        Some(user) if !user.reaches(folder) => {
+            let hash = Sha256::digest(folder.as_os_str().as_encoded_bytes());
+            let place = Path::new(REACHABLE).join(hex(&hash[..6]));
+            screen::say(format!(
+                "Postgres cannot run as root and its user cannot reach {}: its data is in {}",
+                folder.display(),
+                place.display()
+            ));
+            create_passable(&place)?;
+            Ok(place)
+        }
+        _ => Ok(folder.to_owned()),
+    }
+}
+
+/// Data of one major version cannot be read by another; Postgres says so less clearly.
+fn check_version(bin: &Path, data: &Path) -> Result<()> {
+    let made_by = fs::read_to_string(data.join("PG_VERSION")).context("the database cluster is damaged")?;
+    let made_by = made_by.trim();
+    match version::of(&bin.join("postgres")) {
+        Some((major, _)) if major.to_string() != made_by => bail!(
+            "the data in {} was made by PostgreSQL {made_by}, and what was found now is PostgreSQL {major}: set \
+             HEADWATER_POSTGRES_BIN to the bin folder of PostgreSQL {made_by}, or delete the data folder (the views \
+             are built again from the log)",
+            data.display()
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn set_aside(data: &Path) -> Result<()> {
+    let aside = data.with_extension("old");
+    if aside.exists() {
+        fs::remove_dir_all(&aside).with_context(|| format!("cannot remove {}", aside.display()))?;
+    }
+    fs::rename(data, &aside).with_context(|| format!("cannot set {} aside", data.display()))?;
+    screen::say(format!("set aside a database without a password: it is now {}", aside.display()));
+    Ok(())
+}
+
+fn random_password() -> Result<String> {
+    let mut bytes = [0; 24];
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .context("cannot read /dev/urandom")?;
+    Ok(hex(&bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Readable for its owner alone, from the first moment.
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    let write = || -> io::Result<()> {
+        if path.exists() {
+            fs::remove_file(path)?;
+        }
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,84 @@
+//! One nats-server with JetStream, set up by the repository's own configuration file.
+
+use std::ffi::OsString;
+use std::fs;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::{STOP_WITHIN, ServerConfig, locate};
+use crate::process::Signal;
+use crate::program::{Program, Running};
+use crate::readiness::Readiness;
+
+const CONFIGURATION: &str = include_str!("../../../nats/server.conf");
+
+pub struct Nats {
+    running: Running,
+    port: u16,
+}
+
+impl Nats {
+    /// Starts the server over whatever its folder holds, and waits until it serves.
+    pub async fn start(config: ServerConfig) -> Result<Self> {
+        let binary = locate::nats_server().await?;
+        let folder = std::path::absolute(&config.folder)?;
+        let failed = || format!("cannot write to {}", folder.display());
+        fs::create_dir_all(&folder).with_context(failed)?;
+        let configuration = folder.join("server.conf");
+        fs::write(&configuration, CONFIGURATION).with_context(failed)?;
+        let program = Program {
+            name: "nats-server",
+            binary,
+            args: vec!["--config".into(), configuration.into()],
+            env: vec![
+                ("NATS_SERVER_NAME", "headwater".into()),
+                ("NATS_LISTEN", format!("127.0.0.1:{}", config.port).into()),
+                ("NATS_STORE_DIR", quoted(folder.join("jetstream").into_os_string())),
+            ],
+            folder: None,
+            user: None,
+            log: config.log,
+            readiness: Readiness::NatsGreeting { port: config.port },
+            stop_signal: Signal::TERM,
+            retry_for: Duration::ZERO,
+        };
+        Ok(Self { running: Running::start(program).await?, port: config.port })
+    }
+
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    /// Waits until the server has ended.
+    pub async fn exited(&self) -> ExitStatus {
+        self.running.exited().await
+    }
+
+    /// SIGKILL.
+    pub async fn kill(&self) {
+        self.running.kill().await;
+    }
+
+    /// Stops the server if it runs, and starts it on the same port over the same data.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.running.restart(STOP_WITHIN).await
+    }
+
+    pub(crate) fn into_running(self) -> Running {
+        self.running
+    }
+}
+
+/// nats-server parses the variables that its configuration names: without quotes, a space would end the path.
+fn quoted(path: OsString) -> OsString {
+    let mut quoted = OsString::from("'");
+    quoted.push(path);
+    quoted.push("'");
+    quoted
+}

@@ -1,0 +1,105 @@
+//! One Postgres on loopback, with the defaults that make a commit durable.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::cluster::Cluster;
+use super::{STOP_WITHIN, ServerConfig, locate};
+use crate::process::Signal;
+use crate::program::{Program, Running};
+use crate::readiness::Readiness;
+
+/// After a postmaster was killed its backends live on for a moment, and keep the next one from starting.
+const RETRY_FOR: Duration = Duration::from_secs(6);
+
+pub struct Postgres {
+    running: Running,
+    password: String,
+    port: u16,
+}
+
+impl Postgres {
+    /// Starts the server over the database cluster in its folder, which is made when missing, and waits until it
+    /// serves. `settings` are added to the server's defaults.
+    pub async fn start(config: ServerConfig, settings: &[(&str, &str)]) -> Result<Self> {
+        let bin = locate::postgres_bin().await?;
+        let cluster = Cluster::open(&bin, &config).await?;
+        remove_stale_pid_file(&cluster.data)?;
+        let mut args = vec!["-D".into(), cluster.data.clone().into_os_string()];
+        let port = config.port.to_string();
+        let ours = [("listen_addresses", "127.0.0.1"), ("port", &port), ("unix_socket_directories", "")];
+        for (name, value) in ours.iter().chain(settings) {
+            args.extend([OsString::from("-c"), format!("{name}={value}").into()]);
+        }
+        let program = Program {
+            name: "postgres",
+            binary: bin.join("postgres"),
+            args,
+            env: Vec::new(),
+            readiness: Readiness::PostmasterFile { path: cluster.data.join("postmaster.pid") },
+            folder: Some(cluster.data),
+            user: cluster.user,
+            log: config.log,
+            // Fast shutdown: ends the sessions, writes a checkpoint.
+            stop_signal: Signal::INT,
+            retry_for: RETRY_FOR,
+        };
+        Ok(Self { running: Running::start(program).await?, password: cluster.password, port: config.port })
+    }
+
+    /// The URL of the database `headwater`, as its superuser.
+    pub fn url(&self) -> String {
+        self.database_url("headwater")
+    }
+
+    /// The URL of another database on this server, as its superuser.
+    pub fn database_url(&self, database: &str) -> String {
+        format!("postgres://headwater:{}@127.0.0.1:{}/{database}", self.password, self.port)
+    }
+
+    /// Of the postmaster.
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    /// Waits until the server has ended.
+    pub async fn exited(&self) -> ExitStatus {
+        self.running.exited().await
+    }
+
+    /// SIGKILL to the postmaster; its backends notice and end, too.
+    pub async fn kill(&self) {
+        self.running.kill().await;
+    }
+
+    /// Stops the server if it runs, and starts it on the same port over the same data.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.running.restart(STOP_WITHIN).await
+    }
+
+    pub(crate) fn into_running(self) -> Running {
+        self.running
+    }
+}
+
+/// After a crash the pid in the file may belong to a stranger by now, for whom Postgres would wait for ever.
+/// Postgres itself copes with a pid that nobody has, and with backends that are still there.
+fn remove_stale_pid_file(data: &Path) -> Result<()> {
+    let file = data.join("postmaster.pid");
+    let Some(pid) =
+        fs::read_to_string(&file).ok().and_then(|text| Some(text.lines().next()?.trim().to_owned()))
+    else {
+        return Ok(());
+    };
+    // A postmaster works in its data folder. Where this cannot be told, Postgres decides.
+    let works_in: Option<PathBuf> = fs::read_link(format!("/proc/{pid}/cwd")).ok();
+    if works_in.is_some_and(|folder| Some(folder) != data.canonicalize().ok()) {
+        fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+    }
+    Ok(())
+}
