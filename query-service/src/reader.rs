@@ -161,7 +161,12 @@ impl Reader {
             Ok(Some(row)) => Ok(row),
             // The registry names another version of the view by now.
             Ok(None) | Err(ReadError::OutOfDate) => Err(Failure::OutOfDate),
-            Err(error) => Err(Problem::from(error).into()),
+            Err(error) => {
+                // While the database is away no connection comes free either; say what is the matter.
+                let trouble = self.known.borrow().trouble.clone();
+                let trouble = trouble.filter(|_| matches!(error, ReadError::Busy));
+                Err(trouble.map_or_else(|| error.into(), |trouble| views_unavailable(&trouble)).into())
+            }
         }
     }
 }
@@ -227,12 +232,8 @@ fn unknown_view(catalog: &Catalog, name: &str) -> Problem {
 }
 
 fn behind(view: &View, asked: Freshness, reached: i64) -> Problem {
-    let detail = format!(
-        "`{}` has reached position {reached}; {} was asked for, and did not come within {} s.",
-        view.name,
-        asked.position,
-        asked.wait.as_secs()
-    );
+    let detail =
+        format!("`{}` has reached position {reached}; at least {} was asked for.", view.name, asked.position);
     Problem::new(VIEW_BEHIND, detail)
         .field("Min-Position")
         .header(LOG_POSITION, HeaderValue::from(reached))

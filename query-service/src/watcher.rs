@@ -31,7 +31,7 @@ const REFRESH_EVERY: Duration = Duration::from_secs(30);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
-const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
+const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
 
 /// What is known about the views.
 #[derive(Clone, Debug, Default)]
@@ -145,7 +145,7 @@ impl Watcher {
 
     fn is_in_trouble(&self, error: &WatchError) {
         let trouble = error.to_string();
-        let reason = with_sources(error);
+        let reason = with_cause(error);
         self.health.fail(HEALTH, &reason);
         self.known.send_if_modified(|known| {
             let news = known.trouble.as_ref() != Some(&trouble);
@@ -158,10 +158,10 @@ impl Watcher {
     }
 }
 
-/// The error and what led to it, for those who run the service.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let sources = std::iter::successors(Some(error), |error| error.source());
-    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+/// The error and its cause, for those who run the service.
+fn with_cause(error: &WatchError) -> String {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    format!("{error}{}", cause.unwrap_or_default())
 }
 
 async fn in_time<F: Future>(work: F) -> Result<F::Output, WatchError> {
