@@ -30,3 +30,33 @@ pub fn invalid_value(field: &str, value: &str, accepted: &str) -> Problem {
 pub fn views_unavailable(reason: &str) -> Problem {
     Problem::new(VIEWS_UNAVAILABLE, reason).retry_after(RETRY_AFTER_S)
 }
+
+#[cfg(test)]
+mod tests {
+    use service_kit::problem::page;
+
+    use super::*;
+
+    #[test]
+    fn every_problem_has_its_page_with_its_title_and_status() {
+        for kind in [
+            UNKNOWN_VIEW,
+            NO_SUCH_ROW,
+            UNKNOWN_FIELD,
+            DUPLICATE_PARAMETER,
+            INVALID_VALUE,
+            INVALID_CURSOR,
+            NOT_INDEXED,
+            VIEWS_UNAVAILABLE,
+            VIEW_BEHIND,
+        ] {
+            let page = page(kind.code).expect(kind.code);
+            assert!(page.starts_with(&format!("# {}\n", kind.title)), "{}", kind.code);
+            assert!(
+                page.contains(&format!("Code `{}`, status {}.", kind.code, kind.status)),
+                "{}",
+                kind.code
+            );
+        }
+    }
+}
