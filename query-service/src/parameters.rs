@@ -67,7 +67,7 @@ fn undecodable(name: &str) -> Problem {
 
 fn duplicate(name: &str) -> Problem {
     let detail = format!("`{name}` is given more than once; give it once.");
-    Problem::new(DUPLICATE_PARAMETER, detail).field(name)
+    Problem::new(DUPLICATE_PARAMETER, detail).field(name).accepted("each parameter once")
 }
 
 #[cfg(test)]

@@ -58,6 +58,12 @@ pub struct Shape {
     pub order: Vec<ColumnId>,
 }
 
+impl Shape {
+    pub fn has(&self, column: ColumnId) -> bool {
+        self.equal.contains(&column) || self.order.contains(&column)
+    }
+}
+
 /// An index whose columns are all ascending and plain, as it stands in the database.
 #[derive(Clone, Debug)]
 pub struct Index {

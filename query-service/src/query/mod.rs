@@ -92,7 +92,7 @@ impl RowQuery {
                 _ => return Err(unknown_parameter(name, vec!["fields"])),
             }
         }
-        Ok(Self { key: parse_value(view.key_column(), &view.key_column().name, key)?, fields })
+        Ok(Self { key: parse_value(view, view.key, &view.key_column().name, key)?, fields })
     }
 }
 
@@ -122,23 +122,23 @@ impl ListQuery {
         let (column_name, comparison) = split_filter(name);
         let id =
             view.column_named(column_name).ok_or_else(|| unknown_parameter(name, accepted_names(view)))?;
-        let column = view.column(id);
         let Some(comparison) = comparison else {
             if id == view.key {
-                self.keys = Some(parse_keys(column, value)?);
+                self.keys = Some(parse_keys(view, value)?);
             } else {
-                self.equal.push((id, parse_value(column, name, value)?));
+                self.equal.push((id, parse_value(view, id, name, value)?));
             }
             return Ok(());
         };
         let comparison =
             Comparison::parse(comparison).ok_or_else(|| unknown_parameter(name, accepted_names(view)))?;
-        let value = parse_value(column, name, value)?;
+        let value = parse_value(view, id, name, value)?;
         let twin =
             |bound: &&Bound| bound.column == id && bound.comparison.is_lower() == comparison.is_lower();
         if self.bounds.iter().any(|bound| twin(&bound)) {
             let detail = format!("`{name}` bounds `{column_name}` on a side that is bounded already.");
-            return Err(Problem::new(INVALID_VALUE, detail).field(name));
+            let accepted = "at most one of [gte] and [gt], and at most one of [lte] and [lt]";
+            return Err(Problem::new(INVALID_VALUE, detail).field(name).accepted(accepted));
         }
         self.bounds.push(Bound { column: id, comparison, value });
         Ok(())
@@ -177,17 +177,21 @@ impl ListQuery {
 
     fn not_indexed(&self, view: &View, sort: &[ColumnId]) -> Problem {
         let name = |id: ColumnId| view.column(id).name.as_str();
-        let mut asked: Vec<String> = vec![];
-        asked.extend(self.keys.as_ref().map(|_| format!("equality on `{}`", name(view.key))));
-        asked.extend(self.equal.iter().map(|(column, _)| format!("equality on `{}`", name(*column))));
-        asked.extend(
-            self.bounds.iter().map(|bound| {
-                format!("a bound (`{}`) on `{}`", bound.comparison.operator(), name(bound.column))
-            }),
-        );
-        asked.extend(sort.iter().map(|&column| format!("an order by `{}`", name(column))));
-        let detail = format!("No index of `{}` serves {}.", view.name, asked.join(", "));
-        Problem::new(NOT_INDEXED, detail).accepted(view.served())
+        let mut asked: Vec<(ColumnId, String)> = vec![];
+        let equal = self.keys.iter().map(|_| view.key).chain(self.equal.iter().map(|(column, _)| *column));
+        asked.extend(equal.map(|column| (column, format!("equality on `{}`", name(column)))));
+        asked.extend(self.bounds.iter().map(|bound| {
+            let (column, operator) = (bound.column, bound.comparison.operator());
+            (column, format!("a bound (`{operator}`) on `{}`", name(column)))
+        }));
+        asked.extend(sort.iter().map(|&column| (column, format!("an order by `{}`", name(column)))));
+        // Name the column that no index helps with; else it is the combination that none serves.
+        let helped = |column: ColumnId| view.shapes.iter().any(|shape| shape.has(column));
+        let blamed = asked.iter().find(|(column, _)| !helped(*column)).or(asked.last());
+        let words: Vec<&str> = asked.iter().map(|(_, words)| words.as_str()).collect();
+        let detail = format!("No index of `{}` serves {}.", view.name, words.join(", "));
+        let problem = Problem::new(NOT_INDEXED, detail).accepted(view.served());
+        blamed.map(|(column, _)| problem.clone().field(name(*column))).unwrap_or(problem)
     }
 }
 

@@ -4,20 +4,22 @@ use service_kit::Problem;
 
 use super::{KEYS_MAX, LIMIT_MAX};
 use crate::{
-    catalog::{Column, ColumnId, View},
+    catalog::{ColumnId, View},
     problems::{INVALID_VALUE, NOT_INDEXED, UNKNOWN_FIELD, invalid_value},
 };
 
-pub fn parse_value(column: &Column, field: &str, text: &str) -> Result<String, Problem> {
+pub fn parse_value(view: &View, id: ColumnId, field: &str, text: &str) -> Result<String, Problem> {
+    let column = view.column(id);
     let Some(kind) = column.kind else {
         let detail =
             format!("`{}` is of the type {}, which no query can ask by.", column.name, column.type_name);
-        return Err(Problem::new(NOT_INDEXED, detail).field(field));
+        return Err(Problem::new(NOT_INDEXED, detail).field(field).accepted(view.served()));
     };
     kind.parse(text).ok_or_else(|| invalid_value(field, text, kind.accepts()))
 }
 
-pub fn parse_keys(column: &Column, text: &str) -> Result<Vec<String>, Problem> {
+pub fn parse_keys(view: &View, text: &str) -> Result<Vec<String>, Problem> {
+    let column = view.key_column();
     let texts: Vec<&str> = text.split(',').collect();
     if texts.len() > KEYS_MAX {
         let detail = format!("`{}` names {} keys; expected at most {KEYS_MAX}.", column.name, texts.len());
@@ -27,7 +29,7 @@ pub fn parse_keys(column: &Column, text: &str) -> Result<Vec<String>, Problem> {
     }
     let mut keys = texts
         .into_iter()
-        .map(|text| parse_value(column, &column.name, text))
+        .map(|text| parse_value(view, view.key, &column.name, text))
         .collect::<Result<Vec<_>, _>>()?;
     keys.sort();
     keys.dedup();
@@ -64,7 +66,7 @@ pub fn parse_fields(view: &View, text: &str) -> Result<Vec<ColumnId>, Problem> {
         let field = known_column(view, "fields", name)?;
         if fields.contains(&field) {
             let detail = format!("`fields` names `{name}` more than once; name it once.");
-            return Err(Problem::new(INVALID_VALUE, detail).field("fields"));
+            return Err(Problem::new(INVALID_VALUE, detail).field("fields").accepted("each name once"));
         }
         fields.push(field);
     }
