@@ -1,0 +1,80 @@
+//! Publishes the signals of one view. Publishing never fails a commit: who misses a signal finds out by
+//! the chain of positions, or by the silence.
+
+use std::{convert::Infallible, time::Duration};
+
+use async_nats::{Client, connection::State};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{Change, Signal, subject};
+
+const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
+/// A client that cannot take the message at once is disconnected or overwhelmed.
+const PUBLISH_TIMEOUT: Duration = Duration::from_millis(100);
+
+pub(crate) struct Signaller {
+    client: Client,
+    subject: String,
+    view: &'static str,
+    /// Held while publishing, so that positions go out in order.
+    last: Mutex<Last>,
+}
+
+struct Last {
+    position: u64,
+    sent_at: Instant,
+}
+
+impl Signaller {
+    /// For a view that was just taken over at `position`.
+    pub fn new(client: Client, namespace: &str, view: &'static str, position: u64) -> Self {
+        let last = Mutex::new(Last { position, sent_at: Instant::now() });
+        Self { client, subject: subject(namespace, view), view, last }
+    }
+
+    pub async fn reset(&self) {
+        let last = self.last.lock().await;
+        self.publish(last, |last| Signal::reset(self.view, last.position)).await;
+    }
+
+    /// The view has moved to `position`, and these rows changed.
+    pub async fn changed(&self, position: u64, changes: Vec<Change>) {
+        let mut last = self.last.lock().await;
+        let previous = std::mem::replace(&mut last.position, position);
+        self.publish(last, |_| Signal::changed(self.view, previous, position, changes)).await;
+    }
+
+    /// Says for ever that the view is alive, whenever nothing else was said for a while.
+    pub async fn beat(&self) -> Infallible {
+        loop {
+            let due = self.last.lock().await.sent_at + HEARTBEAT_EVERY;
+            sleep_until(due).await;
+            let last = self.last.lock().await;
+            if last.sent_at.elapsed() >= HEARTBEAT_EVERY {
+                self.publish(last, |last| Signal::heartbeat(self.view, last.position)).await;
+            }
+        }
+    }
+
+    async fn publish(
+        &self,
+        mut last: tokio::sync::MutexGuard<'_, Last>,
+        signal: impl FnOnce(&Last) -> Signal,
+    ) {
+        last.sent_at = Instant::now();
+        // A client without a server would keep the message, and send it when it is long out of date.
+        if self.client.connection_state() != State::Connected {
+            return;
+        }
+        let payload = signal(&last).encode(self.client.server_info().max_payload / 2);
+        let publish = self.client.publish(self.subject.clone(), payload.into());
+        match timeout(PUBLISH_TIMEOUT, publish).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(view = self.view, %error, "a signal was not sent"),
+            Err(_) => tracing::debug!(view = self.view, "a signal was not sent in time"),
+        }
+    }
+}
