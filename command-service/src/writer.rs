@@ -112,9 +112,9 @@ impl Writer {
                 break;
             }
         }
-        let frame = NewFrame::new(head.position + 1, head.term + 1, Default::default());
+        let frame = NewFrame::new(head, head.term + 1, Default::default());
         let head = self.log.append(&frame, head).await?;
-        store.opened(&frame, head);
+        store.opened(head);
         self.metrics.reached(head.position);
         tracing::info!(term = head.term, position = head.position, replayed = head.position - from,
             took = ?started.elapsed(), "writing");
@@ -148,12 +148,12 @@ impl Writer {
             let result = if events.count() == 0 {
                 self.prove_still_writer(head).await.map(|()| head)
             } else {
-                let frame = NewFrame::new(head.position + 1, head.term, events);
+                let frame = NewFrame::new(head, head.term, events);
                 let sent = Instant::now();
                 let appended = self.log.append(&frame, head).await;
                 appended.inspect(|head| {
                     self.metrics.appended(sent.elapsed());
-                    store.commit(changes, &frame, *head);
+                    store.commit(changes, *head);
                     self.metrics.reached(head.position);
                 })
             };

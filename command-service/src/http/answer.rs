@@ -82,14 +82,14 @@ impl From<Refusal> for Problem {
             Refusal::Rejected(rejection) => rejected(rejection),
             Refusal::RevisionMismatch { actual } => {
                 Problem::new(problems::REVISION_MISMATCH, format!("It is at revision {actual}."))
-                    .field("if-match")
+                    .field("If-Match")
                     .accepted(format!("\"{actual}\""))
             }
             Refusal::KeyReused => Problem::new(
                 problems::KEY_REUSED,
                 "The key names another command to this aggregate; use a new key for a new command.",
             )
-            .field("idempotency-key"),
+            .field("Idempotency-Key"),
             Refusal::TooLarge => {
                 Problem::new(problems::BODY_TOO_LARGE, "The command's events are larger than the log takes.")
             }

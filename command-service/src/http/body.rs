@@ -48,7 +48,7 @@ fn json<'a>(headers: &HeaderMap, bytes: &'a Bytes) -> Result<&'a str, Problem> {
             media_type => format!("The body is `{media_type}`."),
         };
         return Err(Problem::new(problems::UNSUPPORTED_MEDIA_TYPE, detail)
-            .field("content-type")
+            .field("Content-Type")
             .accepted("application/json"));
     }
     std::str::from_utf8(bytes)

@@ -4,7 +4,7 @@
 use std::{borrow::Cow, collections::HashMap};
 
 use domain::{Claim, Event, Kind, State, Timestamp, application::EventError};
-use event_log::{Checkpoint, Envelope, Head, NewFrame};
+use event_log::{Checkpoint, Envelope, Head};
 use uuid::Uuid;
 
 use super::submission::Outcome;
@@ -71,15 +71,14 @@ impl Store {
     }
 
     /// Takes over what was decided for a frame, now that the frame is in the log.
-    pub fn commit(&mut self, changes: Changes, frame: &NewFrame, head: Head) {
+    pub fn commit(&mut self, changes: Changes, head: Head) {
         self.merge(changes);
-        self.opened(frame, head);
+        self.opened(head);
     }
 
-    /// The end of the log is now this frame.
-    pub fn opened(&mut self, frame: &NewFrame, head: Head) {
-        self.checkpoint =
-            Checkpoint { position: head.position, frame_sequence: head.sequence, frame_id: Some(frame.id) };
+    /// The log now ends at `head`, and nothing that a state is made of was added.
+    pub fn opened(&mut self, head: Head) {
+        self.checkpoint = head.into();
     }
 
     fn merge(&mut self, changes: Changes) {

@@ -47,6 +47,7 @@ impl EventLog {
         let deadline = Instant::now() + APPEND_TIME_MAX;
         let stored = |sequence| Head {
             sequence,
+            frame_id: Some(frame.id),
             position: (frame.first + frame.count).saturating_sub(1),
             term: frame.term,
         };

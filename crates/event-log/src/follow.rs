@@ -5,8 +5,10 @@ use std::time::Duration;
 use async_nats::Subscriber;
 use futures::{FutureExt, StreamExt};
 
+use uuid::Uuid;
+
 use crate::{
-    frame::{Frame, FrameError},
+    frame::Frame,
     log::{Checkpoint, EventLog, LogError},
     read::Reader,
 };
@@ -96,7 +98,7 @@ impl Follower {
         for (index, frame) in frames.iter().enumerate() {
             match self.check(frame) {
                 Ok(()) => {}
-                Err(error) if index == 0 => return Err(self.explain(error.into())),
+                Err(error) if index == 0 => return Err(error),
                 // What is in order goes first; the next read meets the error.
                 Err(_) => {
                     frames.truncate(index);
@@ -115,7 +117,7 @@ impl Follower {
 
     /// The frame that was read last must still be where it was.
     async fn compare(&mut self) -> Result<(), FollowError> {
-        let Checkpoint { position, frame_sequence, frame_id: Some(expected) } = self.checkpoint else {
+        let Checkpoint { frame_sequence, frame_id: Some(expected), .. } = self.checkpoint else {
             return Ok(());
         };
         let found = self.reader().place(frame_sequence).await.map_err(|error| self.explain(error))?;
@@ -127,27 +129,36 @@ impl Follower {
         if found.map(|place| place.id) == Some(expected) {
             return Ok(());
         }
-        Err(FollowError::Replaced {
-            position,
-            sequence: frame_sequence,
-            expected: expected.to_string(),
-            found: found.map_or("missing".into(), |place| place.id.to_string()),
-        })
+        Err(self.replaced(found.map(|place| place.id)))
     }
 
-    fn check(&self, frame: &Frame) -> Result<(), FrameError> {
-        let error = |problem: String| Err(FrameError { sequence: frame.sequence, problem });
-        let Checkpoint { position, frame_sequence, .. } = self.checkpoint;
+    /// Whether the frame follows on what was read so far.
+    fn check(&self, frame: &Frame) -> Result<(), FollowError> {
+        let Checkpoint { position, frame_sequence, frame_id } = self.checkpoint;
+        let broken = |problem: String| {
+            let problem = format!("the frame at sequence {} {problem}", frame.sequence);
+            Err(FollowError::Broken { position, problem })
+        };
         if frame.sequence != frame_sequence + 1 {
-            return error(format!("comes after sequence {frame_sequence}; frames are missing between them"));
+            return broken(format!("comes after sequence {frame_sequence}; frames are missing between them"));
+        }
+        if frame.previous != frame_id {
+            return Err(self.replaced(frame.previous));
         }
         if frame.first != position + 1 {
-            return error(format!("starts at position {}, expected {}", frame.first, position + 1));
+            return broken(format!("starts at position {}, expected {}", frame.first, position + 1));
         }
         if frame.term < self.term {
-            return error(format!("is of term {}, after one of term {}", frame.term, self.term));
+            return broken(format!("is of term {}, after one of term {}", frame.term, self.term));
         }
         Ok(())
+    }
+
+    /// The frame that was read last is not in the log; `found` stands in its place.
+    fn replaced(&self, found: Option<Uuid>) -> FollowError {
+        let Checkpoint { position, frame_sequence: sequence, frame_id: expected } = self.checkpoint;
+        let name = |id: Option<Uuid>| id.map_or("missing".to_owned(), |id| id.to_string());
+        FollowError::Replaced { position, sequence, expected: name(expected), found: name(found) }
     }
 
     /// Until a frame was appended, or it is time to look without having been told.

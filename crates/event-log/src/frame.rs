@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::log::Head;
+
 const FORMAT: u64 = 1;
 const CONTENT_TYPE: &str = "application/cloudevents-batch+json";
 
@@ -18,6 +20,7 @@ pub(crate) mod header {
     pub const FIRST_POSITION: &str = "Headwater-First-Position";
     pub const COUNT: &str = "Headwater-Count";
     pub const TERM: &str = "Headwater-Term";
+    pub const PREVIOUS_FRAME: &str = "Headwater-Previous-Frame";
     pub const CONTENT_TYPE: &str = "Content-Type";
 }
 
@@ -120,13 +123,24 @@ pub struct NewFrame {
     pub count: u64,
     /// The term of the writer that appends it.
     pub term: u64,
+    /// The id of the frame before it; none if it is the first. A reader knows by it that the frame belongs
+    /// to the log that it has read so far.
+    pub previous: Option<Uuid>,
     pub(crate) payload: Bytes,
 }
 
 impl NewFrame {
-    /// A frame of `events`, the first of which is at position `first`. A frame without events opens a term.
-    pub fn new(first: u64, term: u64, events: Encoded) -> Self {
-        Self { id: Uuid::now_v7(), first, count: events.count, term, payload: events.finish() }
+    /// A frame of `events` to follow `head`. A frame without events opens a term.
+    pub fn new(head: Head, term: u64, events: Encoded) -> Self {
+        let first = head.position + 1;
+        Self {
+            id: Uuid::now_v7(),
+            first,
+            count: events.count,
+            term,
+            previous: head.frame_id,
+            payload: events.finish(),
+        }
     }
 
     pub(crate) fn headers(&self) -> HeaderMap {
@@ -137,6 +151,9 @@ impl NewFrame {
         headers.insert(header::FIRST_POSITION, self.first.to_string());
         headers.insert(header::COUNT, self.count.to_string());
         headers.insert(header::TERM, self.term.to_string());
+        if let Some(previous) = self.previous {
+            headers.insert(header::PREVIOUS_FRAME, previous.to_string());
+        }
         headers
     }
 }
@@ -149,6 +166,7 @@ pub(crate) struct Place {
     pub first: u64,
     pub count: u64,
     pub term: u64,
+    pub previous: Option<Uuid>,
 }
 
 impl Place {
@@ -167,10 +185,12 @@ impl Place {
         if format != FORMAT {
             return Err(error(format!("format {format} is unknown; this version reads format {FORMAT}")));
         }
-        let id = text(header::FRAME_ID)?;
+        let id = |text: &str| text.parse().map_err(|_| error(format!("frame id `{text}` is not a UUID")));
+        let previous = headers.get(header::PREVIOUS_FRAME).map(|value| id(value.as_str()));
         Ok(Self {
             sequence,
-            id: id.parse().map_err(|_| error(format!("frame id `{id}` is not a UUID")))?,
+            id: id(text(header::FRAME_ID)?)?,
+            previous: previous.transpose()?,
             first: number(header::FIRST_POSITION)?,
             count: number(header::COUNT)?,
             term: number(header::TERM)?,
@@ -191,6 +211,8 @@ pub struct Frame {
     pub id: Uuid,
     pub first: u64,
     pub term: u64,
+    /// The id of the frame before it; none if it is the first.
+    pub previous: Option<Uuid>,
     pub events: Vec<Envelope>,
 }
 
@@ -203,7 +225,8 @@ impl Frame {
         if !events.iter().map(|event| event.position).eq(expected.clone()) {
             return Err(error(format!("holds other positions than {expected:?}")));
         }
-        Ok(Self { sequence: place.sequence, id: place.id, first: place.first, term: place.term, events })
+        let Place { sequence, id, first, term, previous, .. } = place;
+        Ok(Self { sequence, id, first, term, previous, events })
     }
 
     /// The position of the frame's last event; of the event before it, if it holds none.
@@ -262,10 +285,12 @@ mod tests {
         }
     }
 
-    fn frame(first: u64, positions: &[u64]) -> NewFrame {
+    /// A frame after position 7.
+    fn frame(positions: &[u64]) -> NewFrame {
         let mut events = Encoded::default();
         positions.iter().for_each(|position| events.push(&envelope(*position)));
-        NewFrame::new(first, 1, events)
+        let head = Head { sequence: 6, frame_id: Some(Uuid::from_u128(6)), position: 7, term: 1 };
+        NewFrame::new(head, 1, events)
     }
 
     fn read(frame: &NewFrame) -> Result<Frame, FrameError> {
@@ -274,21 +299,22 @@ mod tests {
 
     #[test]
     fn a_frame_reads_back_as_it_was_written() {
-        let written = frame(8, &[8, 9]);
+        let written = frame(&[8, 9]);
         let read = read(&written).unwrap();
         assert_eq!((read.sequence, read.id, read.first, read.last()), (7, written.id, 8, 9));
+        assert_eq!(read.previous, Some(Uuid::from_u128(6)));
         assert_eq!((read.events[1].position, read.events[1].version()), (9, Some(1)));
     }
 
     #[test]
     fn a_frame_that_opens_a_term_holds_no_event() {
-        let read = read(&frame(8, &[])).unwrap();
+        let read = read(&frame(&[])).unwrap();
         assert_eq!((read.last(), read.events.len()), (7, 0));
     }
 
     #[test]
     fn a_frame_whose_events_are_not_where_it_says_is_refused() {
-        assert!(read(&frame(8, &[8, 10])).is_err());
+        assert!(read(&frame(&[8, 10])).is_err());
     }
 
     #[test]
@@ -298,7 +324,7 @@ mod tests {
         let (count, bytes) = (events.count(), events.bytes());
         events.push(&envelope(2));
         events.truncate(count, bytes);
-        let frame = read(&NewFrame::new(1, 1, events)).unwrap();
+        let frame = read(&NewFrame::new(Head::default(), 1, events)).unwrap();
         assert_eq!(frame.events.len(), 1);
     }
 }

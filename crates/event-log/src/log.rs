@@ -35,6 +35,8 @@ pub struct EventLog {
 pub struct Head {
     /// The stream sequence of the last frame; 0 in an empty log.
     pub sequence: u64,
+    /// The id of that frame.
+    pub frame_id: Option<Uuid>,
     /// The position of the last event; 0 if there is none.
     pub position: u64,
     /// The term of the writer of the last frame; 0 in an empty log.
@@ -63,6 +65,13 @@ pub enum LogError {
     Unsuitable { stream: String, missing: String },
     #[error(transparent)]
     Frame(#[from] FrameError),
+}
+
+impl From<Head> for Checkpoint {
+    /// The checkpoint of who has read everything up to `head`.
+    fn from(head: Head) -> Self {
+        Self { position: head.position, frame_sequence: head.sequence, frame_id: head.frame_id }
+    }
 }
 
 impl LogError {
@@ -105,7 +114,8 @@ impl EventLog {
         match self.leader().await?.get_last_raw_message_by_subject(&self.subject).await {
             Ok(message) => {
                 let place = Place::read(message.sequence, &message.headers)?;
-                Ok(Head { sequence: place.sequence, position: place.last(), term: place.term })
+                let Place { sequence, id, term, .. } = place;
+                Ok(Head { sequence, frame_id: Some(id), position: place.last(), term })
             }
             Err(error) => match error.kind() {
                 LastRawMessageErrorKind::NoMessageFound => Ok(Head::default()),

@@ -1,0 +1,69 @@
+//! The rule of who may know whom, read from the manifests, so that it stays true.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+/// The crates of this workspace that a crate depends on, outside of its tests.
+fn ours(manifest: &str) -> BTreeSet<String> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let text = fs::read_to_string(workspace.join(manifest).join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = text.parse().unwrap();
+    dependencies(&manifest).filter(|name| OURS.contains(&name.as_str())).collect()
+}
+
+fn dependencies(manifest: &toml::Table) -> impl Iterator<Item = String> {
+    let sections = ["dependencies", "build-dependencies"].map(|section| manifest.get(section));
+    let tables = sections.into_iter().flatten().filter_map(toml::Value::as_table);
+    tables.flat_map(|table| table.keys().cloned().collect::<Vec<_>>())
+}
+
+const OURS: [&str; 8] = [
+    "domain",
+    "event-log",
+    "service-kit",
+    "command-service",
+    "projector",
+    "query-service",
+    "replay",
+    "stack",
+];
+
+#[test]
+fn the_foundations_depend_on_nothing_of_ours() {
+    for foundation in ["crates/domain", "crates/event-log", "crates/service-kit"] {
+        assert_eq!(ours(foundation), BTreeSet::new(), "{foundation}");
+    }
+}
+
+#[test]
+fn services_never_import_each_other() {
+    let foundations = BTreeSet::from(["domain", "event-log", "service-kit"].map(String::from));
+    for service in ["command-service", "projector", "query-service", "replay", "stack"] {
+        assert!(ours(service).is_subset(&foundations), "{service} depends on {:?}", ours(service));
+    }
+}
+
+#[test]
+fn the_query_service_knows_neither_the_domain_nor_the_log() {
+    assert_eq!(ours("query-service"), BTreeSet::from(["service-kit".to_owned()]));
+}
+
+#[test]
+fn the_domain_does_no_io() {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let text = fs::read_to_string(workspace.join("crates/domain/Cargo.toml")).unwrap();
+    let pure = ["email_address", "jiff", "serde", "serde_json", "serde_path_to_error", "thiserror", "uuid"];
+    let found: Vec<String> = dependencies(&text.parse().unwrap()).collect();
+    assert!(found.iter().all(|name| pure.contains(&name.as_str())), "{found:?}");
+    for random in ["now_v7", "new_v4", "Timestamp::now", "std::fs", "std::net", "std::env"] {
+        let mut folders = vec![workspace.join("crates/domain/src")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                if entry.is_dir() {
+                    folders.push(entry);
+                } else {
+                    assert!(!fs::read_to_string(&entry).unwrap().contains(random), "{random} in {entry:?}");
+                }
+            }
+        }
+    }
+}

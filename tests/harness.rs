@@ -1,0 +1,287 @@
+//! What every test starts from: a NATS and a Postgres that all tests of the process share, and a
+//! [`World`], the three services in a namespace and a database that no other test knows.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use async_nats::Client;
+use clap::Parser;
+use event_log::EventLog;
+use reqwest::{Method, StatusCode, header::HeaderMap};
+use serde_json::Value;
+use service_kit::Shutdown;
+use sqlx::{Connection, PgConnection};
+use stack::servers::{Nats, Postgres, ServerConfig, temporary_folder};
+use tokio::{net::TcpListener, sync::Mutex, task::JoinHandle};
+use uuid::Uuid;
+
+/// Nothing that a test waits for takes this long, unless it never comes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The servers that the tests of this process share.
+pub struct Servers {
+    pub nats: Nats,
+    pub postgres: Postgres,
+    _folder: tempfile::TempDir,
+}
+
+impl Servers {
+    /// The shared ones. They stop when the last test that uses them is over.
+    pub async fn shared() -> Arc<Self> {
+        static SERVERS: Mutex<Weak<Servers>> = Mutex::const_new(Weak::new());
+        let mut shared = SERVERS.lock().await;
+        if let Some(servers) = shared.upgrade() {
+            return servers;
+        }
+        let servers = Arc::new(Self::start().await);
+        *shared = Arc::downgrade(&servers);
+        servers
+    }
+
+    /// Servers of one's own, to be maltreated.
+    pub async fn start() -> Self {
+        let folder = temporary_folder().unwrap();
+        let config = |name: &str| ServerConfig::within(folder.path().join(name)).unwrap();
+        let nats = Nats::start(config("nats")).await.unwrap();
+        // All tests' services connect to this one server.
+        let settings = [("max_connections", "400")];
+        let postgres = Postgres::start(config("postgres"), &settings).await.unwrap();
+        Self { nats, postgres, _folder: folder }
+    }
+}
+
+/// A service that runs inside the test's process.
+pub struct Service {
+    pub url: String,
+    shutdown: Shutdown,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Service {
+    /// Ends the service as SIGTERM would.
+    pub async fn stop(&mut self) {
+        self.shutdown.cancel();
+        (&mut self.task).await.unwrap().unwrap();
+    }
+
+    /// Ends the service between any two steps, as a crash would.
+    pub async fn crash(&mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+}
+
+/// Starts a service on a free port: `$config` is its clap struct, `$serve` its main function.
+macro_rules! service {
+    ($world:expr, $config:ty, $serve:path, $($argument:expr),*) => {{
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let config = <$config>::parse_from([
+            "service", "--namespace", &$world.namespace, "--nats-url", &$world.servers.nats.url(), $($argument),*
+        ]);
+        let shutdown = Shutdown::new();
+        let task = tokio::spawn($serve(listener, config, shutdown.clone()));
+        Service { url, shutdown, task }
+    }};
+}
+
+/// A namespace and a database, without any service yet.
+pub struct Place {
+    pub servers: Arc<Servers>,
+    pub namespace: String,
+    pub database_url: String,
+}
+
+impl Place {
+    pub async fn new(servers: Arc<Servers>) -> Self {
+        let namespace = format!("t{}", Uuid::now_v7().simple());
+        let mut admin = PgConnection::connect(&servers.postgres.url()).await.unwrap();
+        let create = sqlx::AssertSqlSafe(format!("create database {namespace}"));
+        sqlx::query(create).execute(&mut admin).await.unwrap();
+        let database_url = servers.postgres.database_url(&namespace);
+        projector::migrate(&database_url).await.unwrap();
+        Self { servers, namespace, database_url }
+    }
+
+    pub async fn command_service(&self) -> Service {
+        service!(self, command_service::Config, command_service::serve,)
+    }
+
+    pub async fn query_service(&self) -> Service {
+        service!(self, query_service::Config, query_service::serve, "--database-url", &self.database_url)
+    }
+
+    pub async fn projector(&self) -> Service {
+        service!(self, projector::Config, projector::serve, "--database-url", &self.database_url)
+    }
+
+    pub async fn nats(&self) -> Client {
+        service_kit::nats::connect(&self.servers.nats.url(), "test").await.unwrap()
+    }
+
+    pub async fn log(&self) -> EventLog {
+        EventLog::new(self.nats().await, &self.namespace)
+    }
+
+    pub async fn database(&self) -> PgConnection {
+        PgConnection::connect(&self.database_url).await.unwrap()
+    }
+}
+
+/// The whole system, ready.
+pub struct World {
+    pub place: Place,
+    pub commands: Service,
+    pub queries: Service,
+    pub projector: Service,
+    http: reqwest::Client,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        Self::at(Place::new(Servers::shared().await).await).await
+    }
+
+    pub async fn at(place: Place) -> Self {
+        let (commands, queries, projector) =
+            tokio::join!(place.command_service(), place.query_service(), place.projector());
+        let world = Self { place, commands, queries, projector, http: reqwest::Client::new() };
+        for service in [&world.commands, &world.queries, &world.projector] {
+            world.until_ready(service).await;
+        }
+        world
+    }
+
+    pub async fn until_ready(&self, service: &Service) {
+        let url = format!("{}/health/ready", service.url);
+        until("the service is ready", async || {
+            let answer = self.http.get(&url).send().await;
+            answer.is_ok_and(|answer| answer.status().is_success())
+        })
+        .await;
+    }
+
+    /// A request to the command-service.
+    pub fn post(&self, path: &str) -> Call {
+        Call(self.http.request(Method::POST, format!("{}{path}", self.commands.url)))
+    }
+
+    /// A request to the query-service.
+    pub fn get(&self, path: &str) -> Call {
+        Call(self.http.request(Method::GET, format!("{}{path}", self.queries.url)))
+    }
+
+    /// Registers an account, and gives its id.
+    pub async fn registered(&self, name: &str) -> Uuid {
+        let body = serde_json::json!({"email": format!("{name}@example.org"), "username": name});
+        let answer = self.post("/accounts/register").json(&body).send().await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+        answer.body["id"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Places an order, and gives the answer.
+    pub async fn placed(&self, account: Uuid, cents: i64, day: &str) -> Answer {
+        let body = serde_json::json!({"account_id": account, "quantity": 1, "amount_cents": cents,
+            "currency": "USD", "placed_at": format!("{day}T12:00:00Z")});
+        let answer = self.post("/orders/place").json(&body).send().await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+        answer
+    }
+
+    /// The types of all events in the log.
+    pub async fn event_types(&self) -> Vec<String> {
+        let mut follower = self.place.log().await.follow(Default::default());
+        let mut types = Vec::new();
+        loop {
+            let frames = follower.available().await.unwrap();
+            if frames.is_empty() {
+                return types;
+            }
+            types.extend(frames.into_iter().flat_map(|frame| frame.events).map(|event| event.r#type));
+        }
+    }
+
+    /// Every view is what the log folds to, and the log keeps its own rules.
+    pub async fn verify(&self) {
+        verify(&self.place).await;
+    }
+}
+
+/// Every view is folded up to the end of the log, and is what the log folds to.
+pub async fn verify(place: &Place) {
+    let log = place.log().await;
+    let head = log.head().await.unwrap().position;
+    let mut database = place.database().await;
+    until("every view is folded up to the end of the log", async || {
+        let least = sqlx::query_scalar("select min(position) from checkpoints").fetch_one(&mut database);
+        let least: i64 = least.await.unwrap();
+        least as u64 >= head
+    })
+    .await;
+    let report = replay::verify(&log, &place.database_url).await.unwrap();
+    assert!(report.differences.is_empty() && report.log_problems.is_empty(), "{report:?}");
+}
+
+/// One request.
+pub struct Call(reqwest::RequestBuilder);
+
+impl Call {
+    pub fn header(self, name: &str, value: impl ToString) -> Self {
+        Self(self.0.header(name, value.to_string()))
+    }
+
+    pub fn key(self, key: &str) -> Self {
+        self.header("Idempotency-Key", key)
+    }
+
+    pub fn json(self, body: &Value) -> Self {
+        Self(self.0.json(body))
+    }
+
+    pub fn body(self, body: impl Into<reqwest::Body>) -> Self {
+        Self(self.0.body(body))
+    }
+
+    pub async fn send(self) -> Answer {
+        let response = self.0.send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        Answer { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::Null), text }
+    }
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    /// The body as JSON; null if it is not.
+    pub body: Value,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).unwrap_or_else(|| panic!("no header {name} in {self:?}")).to_str().unwrap()
+    }
+
+    /// The status and the problem's code.
+    pub fn problem(&self) -> (u16, &str) {
+        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        assert_eq!(self.body["status"], self.status.as_u16(), "{self:?}");
+        (self.status.as_u16(), self.body["code"].as_str().unwrap())
+    }
+}
+
+/// Waits until `condition` holds; panics with `what` if it never does.
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
+        panic!("waited in vain until {what}");
+    }
+}
