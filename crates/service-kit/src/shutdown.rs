@@ -14,8 +14,8 @@ pub fn on_signal() -> std::io::Result<Shutdown> {
     let token = shutdown.clone();
     tokio::spawn(async move {
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-        tracing::info!("shutting down");
         token.cancel();
+        tracing::info!("shutting down");
     });
     Ok(shutdown)
 }
