@@ -84,7 +84,7 @@ mod tests {
             .unwrap()
         };
         let events = types.iter().enumerate().map(event).collect();
-        Frame { sequence, id: uuid::Uuid::from_u128(sequence.into()), first, term: 1, events }
+        Frame { sequence, id: uuid::Uuid::from_u128(sequence.into()), first, term: 1, previous: None, events }
     }
 
     #[test]

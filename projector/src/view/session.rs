@@ -22,6 +22,9 @@ use crate::{
     signal::{Change, Signaller},
 };
 
+/// A client that has just started, or lost its server, has this long to connect before that is news.
+const CONNECTED_LOOKS: u32 = 25;
+const CONNECTED_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often a standby tries to take over.
 const STANDBY_RETRY: Duration = Duration::from_millis(500);
 /// How often a session with nothing to do makes sure that it still has the view.
@@ -29,9 +32,7 @@ const IDLE_CHECK: Duration = Duration::from_secs(1);
 
 /// Folds the view until `shutdown`, or until something goes wrong.
 pub async fn run(task: &Task, shutdown: &Shutdown) -> Result<(), ViewError> {
-    if task.client.connection_state() != State::Connected {
-        return Err(ViewError::NatsAway);
-    }
+    connected(task).await?;
     let mut connection = database::connect(&task.options, task.definition.name).await?;
     let pending = within(ANSWER_TIMEOUT, migrations::pending(&mut connection)).await?;
     if !pending.is_empty() {
@@ -46,6 +47,18 @@ pub async fn run(task: &Task, shutdown: &Shutdown) -> Result<(), ViewError> {
     // Says goodbye, so that a standby need not wait until the server notices.
     let _ = within(ANSWER_TIMEOUT, connection.close()).await;
     Ok(())
+}
+
+/// Waits for NATS, but not for ever: a client without a server keeps what it is told to send, so nothing is
+/// asked of the log before there is one.
+async fn connected(task: &Task) -> Result<(), ViewError> {
+    for _ in 0..CONNECTED_LOOKS {
+        if task.client.connection_state() == State::Connected {
+            return Ok(());
+        }
+        sleep(CONNECTED_LOOK_EVERY).await;
+    }
+    Err(ViewError::NatsAway)
 }
 
 /// Waits until no other projector has the view.
