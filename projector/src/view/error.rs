@@ -5,8 +5,8 @@ use event_log::FollowError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
-    #[error("Postgres cannot be used")]
-    Database(#[from] sqlx::Error),
+    #[error("Postgres: {}", message(.0))]
+    Database(sqlx::Error),
     #[error("Postgres does not answer")]
     DatabaseSilent,
     #[error("not connected to NATS")]
@@ -58,6 +58,20 @@ impl ViewError {
             | Self::RowCount { .. }
             | Self::Panicked(_) => true,
         }
+    }
+}
+
+impl From<sqlx::Error> for ViewError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// What the server said, without the client's words around it; else what the client says.
+fn message(error: &sqlx::Error) -> String {
+    match error.as_database_error() {
+        Some(said) => format!("{} ({})", said.message(), said.code().unwrap_or_default()),
+        None => error.to_string(),
     }
 }
 
