@@ -48,6 +48,9 @@ pub struct Definition {
     pub touches: fn(&Recorded) -> Option<String>,
     /// A fold in which no row is known yet.
     pub fold: fn() -> Box<dyn Fold>,
+    /// A row as it stands in the database, in the form that a fold gives: two spellings of one value, such
+    /// as of a timestamp, become one.
+    pub normalise: fn(&str) -> Result<Value, serde_json::Error>,
 }
 
 impl Definition {
@@ -58,6 +61,7 @@ impl Definition {
             version: V::VERSION,
             touches: V::touches,
             fold: || Box::new(Rows::<V> { rows: HashMap::new() }),
+            normalise: |row| serde_json::to_value(serde_json::from_str::<V::Row>(row)?),
         }
     }
 }

@@ -1,0 +1,53 @@
+//! The events of a log from a position on, one by one.
+
+use std::collections::VecDeque;
+
+use anyhow::Context;
+use domain::{Event, Recorded, Timestamp};
+use event_log::{Checkpoint, Envelope, EventLog, Follower};
+
+/// Reads a log from its start. What follows is checked to follow: see [`event_log::FollowError`].
+pub struct Events {
+    follower: Follower,
+    read: VecDeque<Envelope>,
+}
+
+impl Events {
+    pub fn from_start(log: &EventLog) -> Self {
+        Self { follower: log.follow(Checkpoint::default()), read: VecDeque::new() }
+    }
+
+    /// The next event that is there now; none at the end of the log.
+    pub async fn available(&mut self) -> anyhow::Result<Option<Envelope>> {
+        while self.read.is_empty() {
+            let frames = self.follower.available().await?;
+            if frames.is_empty() {
+                return Ok(None);
+            }
+            self.read.extend(frames.into_iter().flat_map(|frame| frame.events));
+        }
+        Ok(self.read.pop_front())
+    }
+
+    /// The next event: waits until there is one.
+    pub async fn next(&mut self) -> anyhow::Result<Envelope> {
+        loop {
+            if let Some(envelope) = self.read.pop_front() {
+                return Ok(envelope);
+            }
+            let frames = self.follower.next().await?;
+            self.read.extend(frames.into_iter().flat_map(|frame| frame.events));
+        }
+    }
+}
+
+/// The event of an envelope, as views take it.
+pub fn recorded(envelope: &Envelope) -> anyhow::Result<Recorded> {
+    let position = envelope.position;
+    let version = envelope.version().with_context(|| format!("event {position} has no version"))?;
+    let event = Event::decode(&envelope.r#type, version, envelope.data.get())
+        .with_context(|| format!("event {position} cannot be read"))?;
+    let time = Timestamp::try_from(envelope.time)
+        .with_context(|| format!("event {position} has a time that cannot be kept"))?;
+    Ok(Recorded { position, time, id: envelope.subject, event })
+}

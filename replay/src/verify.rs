@@ -1,0 +1,169 @@
+//! Folds the whole log anew, and compares: the views with the fold, and the log with its own rules.
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::{Context, bail};
+use domain::{
+    Claim, Kind, Recorded, State, Timestamp,
+    view::{Definition, Fold},
+};
+use event_log::{Envelope, EventLog};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use uuid::Uuid;
+
+use crate::events::{Events, recorded};
+
+/// What a verification found.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Events read.
+    pub events: u64,
+    pub views: Vec<ViewReport>,
+    /// Rows that are not what the log folds to.
+    pub differences: Vec<Difference>,
+    /// Rules of the log that an event breaks.
+    pub log_problems: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ViewReport {
+    pub view: &'static str,
+    /// The checkpoint that the view was compared at.
+    pub position: u64,
+    pub rows: usize,
+}
+
+/// One row, as the log folds to it and as it stands in the view.
+#[derive(Clone, Debug)]
+pub struct Difference {
+    pub view: &'static str,
+    pub key: String,
+    pub expected: Option<Value>,
+    pub found: Option<Value>,
+}
+
+impl Report {
+    pub fn is_clean(&self) -> bool {
+        self.differences.is_empty() && self.log_problems.is_empty()
+    }
+}
+
+/// Compares every view, as it is at this moment, with the fold of the log up to its checkpoint.
+pub async fn verify(log: &EventLog, database_url: &str) -> anyhow::Result<Report> {
+    let mut views = snapshot(database_url).await.context("the views cannot be read")?;
+    let mut report = Report::default();
+    let mut rules = Rules::default();
+    let mut events = Events::from_start(log);
+    while let Some(envelope) = events.available().await? {
+        let recorded = recorded(&envelope)?;
+        report.log_problems.extend(rules.broken_by(&envelope, &recorded));
+        for view in views.iter_mut().filter(|view| recorded.position <= view.position) {
+            view.fold.apply(&recorded);
+        }
+        report.events = recorded.position;
+    }
+    for view in views {
+        let name = view.definition.name;
+        if view.position > report.events {
+            bail!("the view {name} is folded up to {}, beyond the end of the log", view.position);
+        }
+        report.views.push(ViewReport { view: name, position: view.position, rows: view.rows.len() });
+        report.differences.extend(view.differences()?);
+    }
+    Ok(report)
+}
+
+/// A view as it stands in the database, beside a fold that should come to the same.
+struct View {
+    definition: &'static Definition,
+    position: u64,
+    rows: BTreeMap<String, Value>,
+    fold: Box<dyn Fold>,
+}
+
+impl View {
+    fn differences(mut self) -> anyhow::Result<Vec<Difference>> {
+        let view = self.definition.name;
+        let mut differences = Vec::new();
+        for change in self.fold.changes()? {
+            let found = self.rows.remove(&change.key);
+            if found != change.after {
+                differences.push(Difference { view, key: change.key, expected: change.after, found });
+            }
+        }
+        // What is left stands in the view, and no event made it.
+        let left = self.rows.into_iter();
+        differences.extend(left.map(|(key, row)| Difference { view, key, expected: None, found: Some(row) }));
+        Ok(differences)
+    }
+}
+
+/// All views at one moment.
+async fn snapshot(database_url: &str) -> anyhow::Result<Vec<View>> {
+    let mut connection = PgConnection::connect(database_url).await?;
+    let mut snapshot = connection.begin_with("begin isolation level repeatable read read only").await?;
+    let mut views = Vec::new();
+    for definition in domain::views::ALL {
+        let (table, key, position): (String, String, i64) = sqlx::query_as(
+            "select quote_ident(table_name), quote_ident(key_column), position
+             from views join checkpoints on view = name where name = $1",
+        )
+        .bind(definition.name)
+        .fetch_optional(&mut *snapshot)
+        .await?
+        .with_context(|| format!("the view {} is not registered", definition.name))?;
+        // Safe: both names were quoted by Postgres.
+        let sql = AssertSqlSafe(format!("select {key}::text, row_to_json(stored)::text from {table} stored"));
+        let stored: Vec<(String, String)> = sqlx::query_as(sql).fetch_all(&mut *snapshot).await?;
+        let rows = stored
+            .into_iter()
+            .map(|(key, row)| Ok((key, (definition.normalise)(&row)?)))
+            .collect::<anyhow::Result<_>>()
+            .with_context(|| format!("a row of {} does not fit its view", definition.name))?;
+        let fold = (definition.fold)();
+        views.push(View { definition, position: position.cast_unsigned(), rows, fold });
+    }
+    snapshot.rollback().await?;
+    Ok(views)
+}
+
+/// What events must keep to, beyond what every reader checks.
+#[derive(Default)]
+struct Rules {
+    aggregates: HashMap<(Kind, Uuid), (State, u64)>,
+    holders: HashMap<Claim, (Kind, Uuid)>,
+    time: Option<Timestamp>,
+}
+
+impl Rules {
+    /// Takes the next event, and says which rules it breaks.
+    fn broken_by(&mut self, envelope: &Envelope, recorded: &Recorded) -> Vec<String> {
+        let mut problems = Vec::new();
+        let position = recorded.position;
+        let address = (recorded.event.kind(), recorded.id);
+        let (state, revision) = self.aggregates.remove(&address).unwrap_or_else(|| (address.0.initial(), 0));
+        if envelope.previous != revision {
+            let previous = envelope.previous;
+            problems.push(format!("event {position} names {previous} as its previous, which is {revision}"));
+        }
+        if self.time.is_some_and(|time| recorded.time < time) {
+            problems.push(format!("event {position} is earlier than the event before it"));
+        }
+        self.time = Some(recorded.time);
+        let before = state.claims();
+        let state = state.evolve(&recorded.event);
+        let after = state.claims();
+        for claim in before.iter().filter(|claim| !after.contains(claim)) {
+            self.holders.remove(claim);
+        }
+        for claim in after {
+            let value = claim.value.clone();
+            if self.holders.insert(claim, address).is_some_and(|holder| holder != address) {
+                problems.push(format!("event {position} takes `{value}`, which another aggregate holds"));
+            }
+        }
+        self.aggregates.insert(address, (state, position));
+        problems
+    }
+}
