@@ -6,7 +6,7 @@ use anyhow::Context;
 use domain::{Event, Recorded, Timestamp};
 use event_log::{Checkpoint, Envelope, EventLog, Follower};
 
-/// Reads a log from its start. What follows is checked to follow: see [`event_log::FollowError`].
+/// Reads a log on after a checkpoint. What follows is checked to follow: see [`event_log::FollowError`].
 pub struct Events {
     follower: Follower,
     read: VecDeque<Envelope>,
@@ -14,7 +14,11 @@ pub struct Events {
 
 impl Events {
     pub fn from_start(log: &EventLog) -> Self {
-        Self { follower: log.follow(Checkpoint::default()), read: VecDeque::new() }
+        Self::after(log, Checkpoint::default())
+    }
+
+    pub fn after(log: &EventLog, checkpoint: Checkpoint) -> Self {
+        Self { follower: log.follow(checkpoint), read: VecDeque::new() }
     }
 
     /// The next event that is there now; none at the end of the log.

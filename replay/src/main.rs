@@ -1,1 +1,166 @@
-fn main() {}
+//! The analysts' command line over the log.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use domain::Kind;
+use event_log::EventLog;
+use replay::{Events, Report};
+use uuid::Uuid;
+
+/// Reads the log again: checks it, shows it, follows it.
+#[derive(Parser)]
+#[command(name = "replay", version)]
+struct Arguments {
+    /// Prefix of the log's stream and subjects.
+    #[arg(long, global = true, env = "HEADWATER_NAMESPACE", default_value = "headwater")]
+    namespace: String,
+
+    /// URL of the NATS server.
+    #[arg(
+        long,
+        global = true,
+        env = "NATS_URL",
+        default_value = "nats://127.0.0.1:4222",
+        hide_env_values = true
+    )]
+    nats_url: String,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Fold the whole log anew and compare: the views with the fold, the log with its own rules. Exits with 1
+    /// if anything differs.
+    Verify {
+        /// URL of the database of the views.
+        #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+        database_url: String,
+    },
+    /// Show what happened to one aggregate, e.g. `replay history account 018f6d6e-…`.
+    History {
+        /// `account` or `order`.
+        #[arg(value_parser = aggregate)]
+        aggregate: Kind,
+        id: Uuid,
+        /// One CloudEvent a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show events as they happen, until Ctrl-C.
+    Tail {
+        /// Begin at this position; only what is new, if it is left out.
+        #[arg(long)]
+        from: Option<u64>,
+        /// One CloudEvent a line.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn aggregate(name: &str) -> Result<Kind, String> {
+    let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+    let kind = Kind::ALL.iter().copied().find(|kind| kind.name() == name);
+    kind.ok_or_else(|| format!("expected one of: {}", names.join(", ")))
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let client = async_nats::connect(&arguments.nats_url).await.map_err(|error| {
+        anyhow::anyhow!("cannot connect to NATS ({error}); --nats-url or NATS_URL names it")
+    })?;
+    let log = EventLog::new(client, &arguments.namespace);
+    match arguments.command {
+        Command::Verify { database_url } => verify(&log, &database_url).await,
+        Command::History { aggregate, id, json } => history(&log, aggregate, id, json).await,
+        Command::Tail { from, json } => tail(&log, from, json).await,
+    }
+}
+
+async fn verify(log: &EventLog, database_url: &str) -> anyhow::Result<ExitCode> {
+    let progress = progress::of(log).await?;
+    let report = replay::verify(log, database_url, |position| progress.set_position(position)).await?;
+    progress.finish_and_clear();
+    print_report(&report);
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print_report(report: &Report) {
+    /// More would not help anybody to see what is wrong.
+    const SHOWN_MAX: usize = 10;
+    println!("{} events", report.events);
+    for view in &report.views {
+        let differ = report.differences.iter().filter(|difference| difference.view == view.view).count();
+        let verdict = if differ == 0 { "equal".to_owned() } else { format!("{differ} DIFFER") };
+        println!("{:<12} at {:>10}  {:>10} rows  {verdict}", view.view, view.position, view.rows);
+    }
+    for difference in report.differences.iter().take(SHOWN_MAX) {
+        let show =
+            |row: &Option<serde_json::Value>| row.as_ref().map_or("no row".to_owned(), |row| row.to_string());
+        println!("\n{} {}", difference.view, difference.key);
+        println!("  the log says  {}", show(&difference.expected));
+        println!("  the view says {}", show(&difference.found));
+    }
+    for problem in report.log_problems.iter().take(SHOWN_MAX) {
+        println!("the log: {problem}");
+    }
+    println!("{}", if report.is_clean() { "all is well" } else { "NOT WELL" });
+}
+
+async fn history(log: &EventLog, aggregate: Kind, id: Uuid, json: bool) -> anyhow::Result<ExitCode> {
+    let prefix = format!("{}.", aggregate.name());
+    let mut events = Events::from_start(log);
+    let mut found = false;
+    while let Some(event) = events.available().await? {
+        if event.subject == id && event.r#type.starts_with(&prefix) {
+            show(&event, json)?;
+            found = true;
+        }
+    }
+    if !found {
+        eprintln!("nothing has happened to the {} {id}", aggregate.name());
+    }
+    Ok(if found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn tail(log: &EventLog, from: Option<u64>, json: bool) -> anyhow::Result<ExitCode> {
+    let mut events = match from {
+        Some(_) => Events::from_start(log),
+        None => Events::after(log, log.head().await?.into()),
+    };
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event?,
+            _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
+        };
+        if from.is_none_or(|from| event.position >= from) {
+            show(&event, json)?;
+        }
+    }
+}
+
+fn show(event: &event_log::Envelope, json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(event)?);
+    } else {
+        println!(
+            "{:>8}  {:.3}  {:<24} {}  {}",
+            event.position, event.time, event.r#type, event.subject, event.data
+        );
+    }
+    Ok(())
+}
+
+mod progress {
+    use event_log::EventLog;
+    use indicatif::{ProgressBar, ProgressStyle};
+
+    /// Hidden where standard error is no terminal.
+    pub async fn of(log: &EventLog) -> anyhow::Result<ProgressBar> {
+        let style = ProgressStyle::with_template("{bar:40} {pos}/{len} events  {per_sec}  {eta} left")?;
+        Ok(ProgressBar::new(log.head().await?.position).with_style(style))
+    }
+}

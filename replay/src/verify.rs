@@ -49,8 +49,9 @@ impl Report {
     }
 }
 
-/// Compares every view, as it is at this moment, with the fold of the log up to its checkpoint.
-pub async fn verify(log: &EventLog, database_url: &str) -> anyhow::Result<Report> {
+/// Compares every view, as it is at this moment, with the fold of the log up to its checkpoint. Says each
+/// position that it has reached to `progress`.
+pub async fn verify(log: &EventLog, database_url: &str, progress: impl Fn(u64)) -> anyhow::Result<Report> {
     let mut views = snapshot(database_url).await.context("the views cannot be read")?;
     let mut report = Report::default();
     let mut rules = Rules::default();
@@ -62,6 +63,7 @@ pub async fn verify(log: &EventLog, database_url: &str) -> anyhow::Result<Report
             view.fold.apply(&recorded);
         }
         report.events = recorded.position;
+        progress(recorded.position);
     }
     for view in views {
         let name = view.definition.name;
