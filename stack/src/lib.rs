@@ -1,15 +1,29 @@
 //! Everything on one machine: fetches the servers, starts and supervises the services, loads the sample.
 //!
 //! The binary `stack` is what `cargo run` starts. The integration tests use [`servers`] for a NATS and a Postgres
-//! of their own.
+//! of their own, [`services`] for the programs, and [`sample`] for the data to compare with.
 
+pub mod status;
+pub mod up;
+
+mod operate;
+mod supervisor;
+
+pub mod sample;
 pub mod servers;
+pub mod services;
 
 pub mod ports;
 pub mod process;
 pub mod program;
 pub mod readiness;
 
+mod data_folder;
+mod endpoints;
 mod http;
 mod log_file;
-pub mod screen;
+mod metrics;
+mod private_file;
+mod progress;
+mod screen;
+mod stop;

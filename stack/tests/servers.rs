@@ -40,7 +40,7 @@ async fn postgres_comes_back_on_the_same_port_after_sigkill() {
 }
 
 fn password(url: &str) -> &str {
-    url.split(['@', ':']).nth(2).unwrap()
+    url.split(['@', ':']).nth(2).expect("the URL has a password")
 }
 
 /// Whether a process has this pid; where that cannot be looked up, believe that it has ended.

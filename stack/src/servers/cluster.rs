@@ -1,8 +1,8 @@
 //! Postgres's data on disk (a "database cluster"): where it is, whose it is, and how it comes to be.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::unprivileged::{User, create_passable};
 use super::{ServerConfig, version};
-use crate::{program, screen};
+use crate::{private_file, program, screen};
 
 /// Where the data goes when we are root and the folder asked for is out of the reach of Postgres's user.
 const REACHABLE: &str = "/var/lib/headwater";
@@ -51,7 +51,7 @@ impl Cluster {
         let cluster = Self { data, user, password };
         cluster.create(bin, &place, config).await.context("cannot make the database cluster")?;
         // Last, so that a cluster without a password is known to be unfinished.
-        write_private(&password_file, &cluster.password)?;
+        private_file::replace(&password_file, cluster.password.as_bytes())?;
         Ok(cluster)
     }
 
@@ -64,7 +64,7 @@ impl Cluster {
         fs::create_dir(&unfinished)?;
         fs::set_permissions(&unfinished, Permissions::from_mode(0o700))?;
         let password_file = place.join("password.new");
-        write_private(&password_file, &self.password)?;
+        private_file::replace(&password_file, self.password.as_bytes())?;
         if let Some(user) = self.user {
             chown(&unfinished, Some(user.uid), Some(user.gid))?;
             chown(&password_file, Some(user.uid), Some(user.gid))?;
@@ -159,17 +159,4 @@ fn random_password() -> Result<String> {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Readable for its owner alone, from the first moment.
-fn write_private(path: &Path, text: &str) -> Result<()> {
-    let write = || -> io::Result<()> {
-        if path.exists() {
-            fs::remove_file(path)?;
-        }
-        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
 }
