@@ -29,7 +29,8 @@ async fn a_bad_command_is_refused_and_leaves_no_event() {
     let register = format!("/accounts/{id}/register");
     let json = "application/json";
     let too_large = "x".repeat(2 * 1024 * 1024);
-    let cases: &[(&str, &str, &str, (u16, &str), &[&str])] = &[
+    type Case<'a> = (&'a str, &'a str, &'a str, (u16, &'a str), &'a [&'a str]);
+    let cases: &[Case<'_>] = &[
         (&register, json, r#"{"email": "a@example.org", "#, (400, "malformed-json"), &["line 1"]),
         (&register, json, "[1]", (400, "invalid-field"), &["expected"]),
         (

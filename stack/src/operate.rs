@@ -60,9 +60,7 @@ async fn load_sample(options: &Options, data: &DataFolder, endpoints: &Endpoints
     marker.begun(sample)?;
     let purchases = sample.purchases().await?;
     screen::say(format!("loading {} purchases through the command-service", purchases.len()));
-    load::load(&endpoints.command, purchases)
-        .await
-        .context("the sample is not loaded; the next start goes on")?;
+    load(&endpoints.command, purchases).await.context("the sample is not loaded; the next start goes on")?;
     marker.loaded(sample)?;
     wait_for_views(&scraper, endpoints).await?;
     Ok(true)

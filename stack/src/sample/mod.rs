@@ -2,7 +2,7 @@
 //! literature. Each customer registers at their first purchase; each line is an order.
 
 pub mod cdnow;
-pub(crate) mod load;
+mod load;
 pub(crate) mod marker;
 
 use std::path::PathBuf;
@@ -12,6 +12,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 pub use cdnow::Purchase;
+pub use load::load;
 
 use crate::servers::wheel::Wheel;
 
