@@ -93,6 +93,18 @@ async fn build(cargo: &OsString, package: &Path, folder: &Path) -> Result<()> {
     command.args(["build", "--profile", profile]);
     command.args(["--package", COMMAND_SERVICE, "--package", PROJECTOR, "--package", QUERY_SERVICE]);
     command.arg("--manifest-path").arg(package.join("Cargo.toml")).arg("--target-dir").arg(target);
+    // What cargo told us of our own package is no business of the build: a build script that looks at it would
+    // run again whenever somebody else builds.
+    for (name, _) in env::vars_os() {
+        let is_ours = name.to_str().is_some_and(|name| {
+            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"]
+                .iter()
+                .any(|part| name.starts_with(part))
+        });
+        if is_ours {
+            command.env_remove(name);
+        }
+    }
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let status = Process::spawn(command, Signal::TERM).context("cannot run cargo")?.exited().await;
     if !status.success() {
