@@ -1,6 +1,7 @@
 //! The program that `cargo run` starts: settings in, `up` or `status`, an error out.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -32,11 +33,19 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli.command {
+    let outcome = match cli.command {
         Some(Command::Status { data_dir }) => stack::status::status(&data_dir).await,
         Some(Command::Up(options)) => stack::up::up(options).await,
         None => stack::up::up(cli.up).await,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The messages are for the person who typed the command; a backtrace would bury them.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -12,11 +12,12 @@ use crate::readiness::Readiness;
 use crate::servers::unprivileged::User;
 use crate::{log_file, screen};
 
-/// A service that folds a long log before it is ready takes its time, and says so meanwhile.
-const READY_WITHIN: Duration = Duration::from_secs(300);
+/// A program that still lacks the same thing after this long has failed. One that reports progress, such as a
+/// service that folds a long log, may take longer.
+const STUCK_AFTER: Duration = Duration::from_secs(120);
 
-/// What a program that is slow to become ready still lacks is told this often.
-const REPORT_EVERY: Duration = Duration::from_secs(10);
+/// What a program that is slow to become ready still lacks is told after this time, and whenever it changes.
+const REPORT_AFTER: Duration = Duration::from_secs(5);
 
 const POLL_EVERY: Duration = Duration::from_millis(20);
 const RETRY_EVERY: Duration = Duration::from_millis(200);
@@ -123,8 +124,9 @@ impl Program {
 
     async fn ready(&self, process: &Process, log_start: u64) -> Result<()> {
         let name = self.name;
-        let started = Instant::now();
-        let mut reported = started;
+        let mut known = String::new();
+        let mut since = Instant::now();
+        let mut told = false;
         loop {
             // Asked before the check: a process that ended may have left something behind that looks ready.
             if let Some(status) = process.exit_status() {
@@ -132,13 +134,16 @@ impl Program {
                 bail!("{name} ended before it was ready ({}); its log:\n{words}", describe(status));
             }
             let Err(missing) = self.readiness.check(process.pid()).await else { return Ok(()) };
-            if started.elapsed() > READY_WITHIN {
-                let words = log_file::tail(&self.log, log_start);
-                bail!("{name} is not ready after {READY_WITHIN:?}: {missing}; its log:\n{words}");
+            if missing != known {
+                (known, since, told) = (missing, Instant::now(), false);
             }
-            if reported.elapsed() > REPORT_EVERY {
-                reported = Instant::now();
-                screen::say(format!("still waiting for {name}: {missing}"));
+            if since.elapsed() > STUCK_AFTER {
+                let words = log_file::tail(&self.log, log_start);
+                bail!("{name} has not become ready for {STUCK_AFTER:?}: {known}; its log:\n{words}");
+            }
+            if !told && since.elapsed() > REPORT_AFTER {
+                told = true;
+                screen::say(format!("still waiting for {name}: {known}"));
             }
             tokio::time::sleep(POLL_EVERY).await;
         }

@@ -35,7 +35,7 @@ impl Nats {
             env: vec![
                 ("NATS_SERVER_NAME", "headwater".into()),
                 ("NATS_LISTEN", format!("127.0.0.1:{}", config.port).into()),
-                ("NATS_STORE_DIR", quoted(folder.join("jetstream").into_os_string())),
+                ("NATS_STORE_DIR", quoted(folder.into_os_string())),
             ],
             folder: None,
             user: None,
