@@ -1,6 +1,10 @@
 //! The rule of who may know whom, read from the manifests, so that it stays true.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// The crates of this workspace that a crate depends on, outside of its tests.
 fn ours(manifest: &str) -> BTreeSet<String> {
@@ -54,16 +58,45 @@ fn the_domain_does_no_io() {
     let pure = ["email_address", "jiff", "serde", "serde_json", "serde_path_to_error", "thiserror", "uuid"];
     let found: Vec<String> = dependencies(&text.parse().unwrap()).collect();
     assert!(found.iter().all(|name| pure.contains(&name.as_str())), "{found:?}");
-    for random in ["now_v7", "new_v4", "Timestamp::now", "std::fs", "std::net", "std::env"] {
-        let mut folders = vec![workspace.join("crates/domain/src")];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-                if entry.is_dir() {
-                    folders.push(entry);
-                } else {
-                    assert!(!fs::read_to_string(&entry).unwrap().contains(random), "{random} in {entry:?}");
-                }
+    for source in sources(&workspace.join("crates/domain/src")) {
+        let text = fs::read_to_string(&source).unwrap();
+        for impure in ["now_v7", "new_v4", "Timestamp::now", "std::fs", "std::net", "std::env"] {
+            assert!(!text.contains(impure), "{impure} in {source:?}");
+        }
+    }
+}
+
+#[test]
+fn each_problem_has_a_page_and_each_page_a_problem() {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let constructors = ["Rejection::missing(", "Rejection::taken(", "Rejection::rule(", "Kind::new("];
+    let mut codes = BTreeSet::new();
+    for folder in [
+        "crates/domain/src",
+        "crates/service-kit/src",
+        "command-service/src",
+        "query-service/src",
+        "projector/src",
+    ] {
+        for source in sources(&workspace.join(folder)) {
+            let text = fs::read_to_string(source).unwrap();
+            for constructor in constructors {
+                let calls = text.split(constructor).skip(1).map(|call| call.trim_start());
+                // The code is the first argument that is a string: `Kind::new(404, "unknown-route", …)`.
+                let literal = calls.filter(|call| call.starts_with(|c: char| c == '"' || c.is_ascii_digit()));
+                codes.extend(literal.map(|call| call.split('"').nth(1).unwrap().to_owned()));
             }
         }
     }
+    let pages = fs::read_dir(workspace.join("docs/problems")).unwrap();
+    let pages: BTreeSet<String> =
+        pages.map(|page| page.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    assert!(codes.contains("email-taken") && codes.contains("view-behind"), "{codes:?}");
+    assert_eq!(codes, pages);
+}
+
+/// All files of a folder and those below it.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|entry| if entry.is_dir() { sources(&entry) } else { vec![entry] }).collect()
 }

@@ -1,8 +1,11 @@
 //! Commands, their answers, and what is in the log afterwards.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use reqwest::StatusCode;
 use serde_json::json;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 use uuid::Uuid;
 
 use crate::harness::World;
@@ -165,12 +168,24 @@ async fn a_client_that_hangs_up_changes_nothing_about_the_effect() {
     let world = World::start().await;
     let ada = world.registered("ada").await;
     for index in 0..50 {
-        let place = tokio::time::timeout(
-            std::time::Duration::from_micros(index * 40),
-            world.placed(ada, 100, "1997-01-01"),
-        );
+        let place =
+            tokio::time::timeout(Duration::from_micros(index * 40), world.placed(ada, 100, "1997-01-01"));
         let _ = place.await;
     }
     world.placed(ada, 100, "1997-01-01").await;
     world.verify().await;
+}
+
+#[tokio::test]
+async fn a_client_that_never_ends_its_request_does_not_keep_the_service_from_leaving() {
+    let mut world = World::start().await;
+    let address = world.commands.url.strip_prefix("http://").unwrap();
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client
+        .write_all(b"POST /accounts/register HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{")
+        .await
+        .unwrap();
+    // An answer to somebody else shows that the service has had time to read it.
+    world.registered("ada").await;
+    tokio::time::timeout(Duration::from_secs(10), world.commands.stop()).await.unwrap();
 }

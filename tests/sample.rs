@@ -73,4 +73,10 @@ async fn customers_and_daily_sales_agree_to_the_cent_with_the_file() {
     }
     // Not assert_eq!, which would print thousands of them.
     assert!(customers == expected.by_customer, "the customers differ");
+
+    for (id, name) in names.iter().take(50) {
+        let customer = world.get(&format!("/customers/{id}")).send().await.body;
+        let totals = (number(&customer, "orders"), number(&customer, "spent_cents"));
+        assert_eq!(totals, expected.by_customer[name], "{customer}");
+    }
 }

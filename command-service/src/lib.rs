@@ -7,11 +7,14 @@ mod http;
 mod metrics;
 mod writer;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use event_log::EventLog;
 use service_kit::{Health, Shutdown, config, nats};
 use tokio::net::TcpListener;
+
+/// What is queued at the end takes one append; without a log to append to, waiting helps nobody.
+const WRITER_FINISH_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The command-service takes commands over HTTP and appends their events to the log.
 #[derive(clap::Parser, Clone, Debug)]
@@ -37,9 +40,13 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
     let log = EventLog::new(client, &config.service.namespace);
     tracing::info!(address = %listener.local_addr()?, namespace = config.service.namespace, "serving commands");
 
-    let (handle, writer) = writer::spawn(log, config.queue_commands_max, health.clone());
-    service_kit::http::serve(listener, http::routes(handle), health, shutdown).await?;
-    // All handles went with the routes: the writer finishes what was queued and ends.
-    writer.await?;
+    let (handle, mut writer) = writer::spawn(log, config.queue_commands_max, health.clone());
+    tokio::select! {
+        served = service_kit::http::serve(listener, http::routes(handle), health, shutdown) => served?,
+        // While there are routes, only a panic ends it: better no service than one that can never answer.
+        ended = &mut writer => anyhow::bail!("the writer ended: {ended:?}"),
+    }
+    // All handles went with the routes, so the writer finishes what was queued and ends.
+    let _ = tokio::time::timeout(WRITER_FINISH_TIME_MAX, writer).await;
     Ok(())
 }

@@ -68,11 +68,13 @@ enum OpenError {
 impl Writer {
     async fn run(mut self) {
         let mut store = Store::default();
+        let mut last_reason = String::new();
         loop {
             let reason = match self.open(&mut store).await {
                 Ok(head) => {
                     self.health.pass(HEALTH_CHECK);
                     self.is_ready.send_replace(true);
+                    last_reason.clear();
                     match self.write(&mut store, head).await {
                         TermEnd::Finished => return,
                         TermEnd::Lost(reason) => reason,
@@ -86,8 +88,12 @@ impl Writer {
                     error.to_string()
                 }
             };
-            tracing::warn!(reason, "not writing; opening the state again");
-            self.health.fail(HEALTH_CHECK, reason);
+            // A reason that lasts is told once.
+            if reason != last_reason {
+                tracing::warn!(reason, "not writing; opening the state again");
+            }
+            self.health.fail(HEALTH_CHECK, &reason);
+            last_reason = reason;
             self.is_ready.send_replace(false);
             if self.refuse_waiting() {
                 return;

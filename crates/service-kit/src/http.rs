@@ -1,7 +1,7 @@
 //! The HTTP frame around a service's own routes: health, metrics, problem pages, and problems for
 //! everything that no handler sees (unknown paths, wrong methods, panics).
 
-use std::{any::Any, net::SocketAddr};
+use std::{any::Any, net::SocketAddr, time::Duration};
 
 use axum::{
     Router,
@@ -18,6 +18,10 @@ use crate::{
     problem::{self, Problem, kinds},
     telemetry,
 };
+
+/// After `shutdown`, requests under way get this long to finish; a client that never sends the end of its
+/// request must not keep the service from leaving.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// Listens at `address`, with an error that names it.
 pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -39,7 +43,18 @@ pub async fn serve(
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked));
-    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let too_late = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(DRAIN_TIME_MAX).await;
+    };
+    tokio::select! {
+        served = serving.into_future() => served,
+        () = too_late => {
+            tracing::warn!("leaving before all requests had ended");
+            Ok(())
+        }
+    }
 }
 
 async fn ready(State(health): State<Health>) -> Result<&'static str, Problem> {
