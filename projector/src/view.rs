@@ -24,7 +24,7 @@ use error::ViewError;
 
 /// The pause after something passing went wrong doubles from the first to the last of these.
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(100);
-const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
+const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
 /// The pause after something that a person has to look at: nothing is lost by waiting, and it goes on by
 /// itself once it was seen to.
 const RECHECK_DELAY: Duration = Duration::from_secs(3);
