@@ -34,7 +34,7 @@ pub async fn lock(folder: &Path) -> Result<File> {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) if !told => {
                 told = true;
-                screen::say("another process is fetching servers; waiting for it");
+                screen::say("another download is under way; waiting for it");
             }
             Err(TryLockError::WouldBlock) => tokio::time::sleep(Duration::from_millis(100)).await,
             Err(TryLockError::Error(error)) => {
