@@ -10,7 +10,7 @@ pub use submission::{Handle, IdempotencyKey, Meta, Outcome, Refusal, Request};
 use std::time::{Duration, Instant};
 
 use domain::Timestamp;
-use event_log::{AppendError, EventLog, FollowError, Head, LogError, NewFrame};
+use event_log::{AppendError, Encoded, EventLog, FollowError, Head, LogError, NewFrame};
 use service_kit::Health;
 use tokio::{
     sync::{mpsc, watch},
@@ -19,8 +19,8 @@ use tokio::{
 
 use crate::metrics::Metrics;
 use decision::{Decided, Frame};
-use store::{Store, StoreError};
-use submission::Submission;
+use store::{Changes, Store, StoreError};
+use submission::{Answer, Submission};
 
 pub const HEALTH_CHECK: &str = "writer";
 /// Commands decided together at the most. More would not make a frame cheaper, only its answer later.
@@ -42,6 +42,15 @@ struct Writer {
     is_ready: watch::Sender<bool>,
     health: Health,
     metrics: Metrics,
+}
+
+/// The commands of one frame, decided and not yet answered.
+struct Round {
+    answers: Vec<(Submission, Answer)>,
+    /// Commands that wait for the next frame.
+    left: Vec<Submission>,
+    events: Encoded,
+    changes: Changes,
 }
 
 /// Why a term ended.
@@ -135,35 +144,8 @@ impl Writer {
             if waiting.is_empty() && self.queue.recv_many(&mut waiting, FRAME_COMMANDS_MAX).await == 0 {
                 return TermEnd::Finished;
             }
-            let mut frame =
-                Frame::new(store, head, self.log.namespace(), self.log.frame_bytes_max(), now(store));
-            let mut answers = Vec::with_capacity(waiting.len());
-            let mut left = Vec::new();
-            for submission in waiting.drain(..) {
-                if !left.is_empty() {
-                    left.push(submission);
-                    continue;
-                }
-                match frame.decide(&submission.request) {
-                    Decided::Answer(answer) => answers.push((submission, answer)),
-                    Decided::FrameIsFull => left.push(submission),
-                }
-            }
-            self.metrics.decided(answers.len());
-            let (events, changes) = frame.finish();
-            let result = if events.count() == 0 {
-                self.prove_still_writer(head).await.map(|()| head)
-            } else {
-                let frame = NewFrame::new(head, head.term, events);
-                let sent = Instant::now();
-                let appended = self.log.append(&frame, head).await;
-                appended.inspect(|head| {
-                    self.metrics.appended(sent.elapsed());
-                    store.commit(changes, *head);
-                    self.metrics.reached(head.position);
-                })
-            };
-            match result {
+            let Round { answers, left, events, changes } = self.decide(store, head, waiting);
+            match self.append(store, head, events, changes).await {
                 Ok(reached) => head = reached,
                 Err(error) => {
                     let reason = error.to_string();
@@ -176,6 +158,49 @@ impl Writer {
             answers.into_iter().for_each(|(submission, answer)| submission.answer(answer));
             waiting = left;
         }
+    }
+
+    /// Decides as many of the commands, in their order, as fit into one frame.
+    fn decide(&self, store: &Store, head: Head, waiting: Vec<Submission>) -> Round {
+        let bytes_max = self.log.frame_bytes_max();
+        let mut frame = Frame::new(store, head, self.log.namespace(), bytes_max, now(store));
+        let mut answers = Vec::with_capacity(waiting.len());
+        let mut waiting = waiting.into_iter();
+        let mut left = Vec::new();
+        for submission in waiting.by_ref() {
+            match frame.decide(&submission.request) {
+                Decided::Answer(answer) => answers.push((submission, answer)),
+                Decided::FrameIsFull => {
+                    left.push(submission);
+                    break;
+                }
+            }
+        }
+        left.extend(waiting);
+        self.metrics.decided(answers.len());
+        let (events, changes) = frame.finish();
+        Round { answers, left, events, changes }
+    }
+
+    /// Makes it certain that what was decided may be answered: the events are in the log, or, where there are
+    /// none, nobody else has written since.
+    async fn append(
+        &self,
+        store: &mut Store,
+        head: Head,
+        events: Encoded,
+        changes: Changes,
+    ) -> Result<Head, AppendError> {
+        if events.count() == 0 {
+            self.prove_still_writer(head).await?;
+            return Ok(head);
+        }
+        let sent = Instant::now();
+        let head = self.log.append(&NewFrame::new(head, head.term, events), head).await?;
+        self.metrics.appended(sent.elapsed());
+        store.commit(changes, head);
+        self.metrics.reached(head.position);
+        Ok(head)
     }
 
     /// Answers that rest on the state alone may be given only by who is the writer now: if nothing was

@@ -169,3 +169,94 @@ impl States for Frame<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::{Command, account, order};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::writer::submission::{IdempotencyKey, Meta};
+
+    const ROOMY: usize = 100_000;
+
+    fn frame(store: &Store, bytes_max: usize) -> Frame<'_> {
+        Frame::new(store, Head::default(), "test", bytes_max, Timestamp::EARLIEST)
+    }
+
+    fn request(id: u128, kind: Kind, name: &str, fields: Value) -> Request {
+        let command = kind.command(name, &fields.to_string()).unwrap();
+        Request { id: Uuid::from_u128(id), command, key: None, if_match: None, meta: Meta::default() }
+    }
+
+    fn register(id: u128, email: &str) -> Request {
+        let fields = json!({"email": format!("{email}@example.org"), "username": format!("user-{id}")});
+        request(id, Kind::Account, "register", fields)
+    }
+
+    fn answer(decided: Decided) -> Answer {
+        match decided {
+            Decided::Answer(answer) => answer,
+            Decided::FrameIsFull => panic!("the frame is full"),
+        }
+    }
+
+    #[test]
+    fn a_command_is_decided_on_what_its_frame_has_decided_already() {
+        let store = Store::default();
+        let mut frame = frame(&store, ROOMY);
+        assert_eq!(answer(frame.decide(&register(1, "ada"))).unwrap().revision, 1);
+        let taken = answer(frame.decide(&register(2, "ada")));
+        assert!(matches!(taken, Err(Refusal::Rejected(account::EMAIL_TAKEN))), "{taken:?}");
+
+        let place = |account: u128| {
+            let account = Uuid::from_u128(account);
+            let fields = json!({"account_id": account, "quantity": 1, "amount_cents": 1, "currency": "USD"});
+            request(10 + account.as_u128(), Kind::Order, "place", fields)
+        };
+        assert_eq!(answer(frame.decide(&place(1))).unwrap().revision, 2);
+        let refused = answer(frame.decide(&place(2)));
+        assert!(matches!(refused, Err(Refusal::Rejected(order::ACCOUNT_NOT_ACTIVE))), "{refused:?}");
+        assert_eq!(frame.finish().0.count(), 2);
+    }
+
+    #[test]
+    fn what_does_not_fit_leaves_no_trace_and_goes_into_the_next_frame() {
+        let store = Store::default();
+        let mut first = frame(&store, 500);
+        assert!(answer(first.decide(&register(1, "ada"))).is_ok());
+        assert!(matches!(first.decide(&register(2, "bob")), Decided::FrameIsFull));
+        let (events, changes) = first.finish();
+        assert_eq!(events.count(), 1);
+
+        let mut store = Store::default();
+        store.commit(changes, Head { sequence: 1, frame_id: None, position: 1, term: 1 });
+        let mut next = frame(&store, 500);
+        assert!(answer(next.decide(&register(2, "bob"))).is_ok());
+    }
+
+    #[test]
+    fn what_fits_into_no_frame_is_refused() {
+        let store = Store::default();
+        let refused = answer(frame(&store, 10).decide(&register(1, "ada")));
+        assert!(matches!(refused, Err(Refusal::TooLarge)), "{refused:?}");
+    }
+
+    #[test]
+    fn a_key_known_in_the_frame_gives_the_first_outcome_again() {
+        let store = Store::default();
+        let mut frame = frame(&store, ROOMY);
+        let keyed = |command: Command, request: Request| Request {
+            key: Some(IdempotencyKey::new("k".into(), &command)),
+            ..request
+        };
+        let first = register(1, "ada");
+        let first = keyed(first.command.clone(), first);
+        let outcome = answer(frame.decide(&first)).unwrap();
+        assert_eq!(answer(frame.decide(&first)).unwrap(), outcome);
+        let close = request(1, Kind::Account, "close", json!({}));
+        let other = keyed(close.command.clone(), close);
+        assert!(matches!(answer(frame.decide(&other)), Err(Refusal::KeyReused)));
+        assert_eq!(frame.finish().0.count(), 1);
+    }
+}
