@@ -12,3 +12,4 @@ mod projector;
 mod queries;
 mod refusals;
 mod sample;
+mod writers;
