@@ -35,12 +35,13 @@ impl Scraper {
             self.scrape(&endpoints.projector)
         );
         let sum = |text: &Option<String>, name| text.as_ref().map(|text| values(text, name).sum());
+        let events = command.as_ref().and_then(|text| values(text, "headwater_log_position").next());
         Snapshot {
             at: Instant::now(),
-            events: command.as_ref().and_then(|text| values(text, "headwater_log_position").next()),
+            events,
             commands: sum(&command, "headwater_commands_total"),
             queries: sum(&query, "headwater_queries_total"),
-            lag: projector.as_deref().and_then(lag),
+            lag: projector.and_then(|text| lag(&text, events)),
         }
     }
 
@@ -80,10 +81,12 @@ fn shown(value: Option<f64>) -> String {
     value.map_or("?".to_owned(), |value| format!("{value:.0}"))
 }
 
-fn lag(projector: &str) -> Option<f64> {
-    let head = values(projector, "headwater_log_head").next()?;
+/// The writer knows of its own events before the projector does.
+fn lag(projector: &str, written: Option<f64>) -> Option<f64> {
+    let seen = values(projector, "headwater_log_head").next()?;
+    let head = written.map_or(seen, |written| written.max(seen));
     let slowest = values(projector, "headwater_view_position").min_by(f64::total_cmp)?;
-    // The two are not read at the same moment.
+    // The numbers are not read at the same moment.
     Some((head - slowest).max(0.0))
 }
 
@@ -112,8 +115,9 @@ mod tests {
 
     #[test]
     fn lag_is_that_of_the_slowest_view() {
-        assert_eq!(lag(TEXT), Some(10.0));
-        assert_eq!(lag("headwater_log_head 3\n"), None);
+        assert_eq!(lag(TEXT, None), Some(10.0));
+        assert_eq!(lag(TEXT, Some(125.0)), Some(15.0));
+        assert_eq!(lag("headwater_log_head 3\n", None), None);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! How far a long piece of work has come: a bar on a terminal, now and then a line elsewhere.
 
+use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::screen;
 
@@ -23,12 +24,15 @@ impl Progress {
         let total = total as u64;
         let bar = match screen::is_terminal() {
             true => screen::add(ProgressBar::new(total)),
-            false => ProgressBar::with_draw_target(Some(total), indicatif::ProgressDrawTarget::hidden()),
+            false => ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden()),
         };
-        let style = ProgressStyle::with_template(
-            "{wide_bar} {human_pos}/{human_len} {msg}, {per_sec:.0}, {eta} left",
-        );
-        bar.set_style(style.expect("the template is valid"));
+        let rate = |state: &ProgressState, out: &mut dyn Write| {
+            // Writing into a line of text cannot fail.
+            let _ = write!(out, "{:.0}/s", state.per_sec());
+        };
+        let style =
+            ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} {msg}, {rate}, {eta} left");
+        bar.set_style(style.expect("the template is valid").with_key("rate", rate));
         bar.set_message(what);
         let now = Instant::now();
         Self { bar, what, started: now, told: Mutex::new(now) }

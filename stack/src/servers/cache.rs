@@ -24,9 +24,9 @@ pub fn folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Waits until no other process fetches, and keeps others from fetching until the file is dropped.
-pub async fn lock(folder: &Path) -> Result<File> {
-    let path = folder.join("lock");
+/// Waits until nobody else fetches `what`, and keeps others from it until the file is dropped.
+pub async fn lock(folder: &Path, what: &str) -> Result<File> {
+    let path = folder.join(format!("{what}.lock"));
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     let mut told = false;
     loop {
@@ -34,7 +34,7 @@ pub async fn lock(folder: &Path) -> Result<File> {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) if !told => {
                 told = true;
-                screen::say("another download is under way; waiting for it");
+                screen::say(format!("{what} is being fetched by another process; waiting for it"));
             }
             Err(TryLockError::WouldBlock) => tokio::time::sleep(Duration::from_millis(100)).await,
             Err(TryLockError::Error(error)) => {

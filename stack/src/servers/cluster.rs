@@ -128,7 +128,7 @@ fn place(folder: &Path, user: Option<User>) -> Result<PathBuf> {
 fn check_version(bin: &Path, data: &Path) -> Result<()> {
     let made_by = fs::read_to_string(data.join("PG_VERSION")).context("the database cluster is damaged")?;
     let made_by = made_by.trim();
-    match version::of(&bin.join("postgres")) {
+    match version::of(&bin.join("postgres"), "postgres") {
         Some((major, _)) if major.to_string() != made_by => bail!(
             "the data in {} was made by PostgreSQL {made_by}, and what was found now is PostgreSQL {major}: set \
              HEADWATER_POSTGRES_BIN to the bin folder of PostgreSQL {made_by}, or delete the data folder (the views \

