@@ -1,6 +1,9 @@
 //! The analysts' command line over the log.
 
-use std::process::ExitCode;
+use std::{
+    io::{ErrorKind, Write},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use domain::Kind;
@@ -73,11 +76,20 @@ async fn main() -> anyhow::Result<ExitCode> {
         anyhow::anyhow!("cannot connect to NATS ({error}); --nats-url or NATS_URL names it")
     })?;
     let log = EventLog::new(client, &arguments.namespace);
-    match arguments.command {
+    let result = match arguments.command {
         Command::Verify { database_url } => verify(&log, &database_url).await,
         Command::History { aggregate, id, json } => history(&log, aggregate, id, json).await,
         Command::Tail { from, json } => tail(&log, from, json).await,
+    };
+    match result {
+        // Whoever reads the output (`| head`) has read enough.
+        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+        result => result,
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
 
 async fn verify(log: &EventLog, database_url: &str) -> anyhow::Result<ExitCode> {
@@ -143,13 +155,12 @@ async fn tail(log: &EventLog, from: Option<u64>, json: bool) -> anyhow::Result<E
 }
 
 fn show(event: &event_log::Envelope, json: bool) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
     if json {
-        println!("{}", serde_json::to_string(event)?);
+        writeln!(out, "{}", serde_json::to_string(event)?)?;
     } else {
-        println!(
-            "{:>8}  {:.3}  {:<24} {}  {}",
-            event.position, event.time, event.r#type, event.subject, event.data
-        );
+        let event_log::Envelope { position, time, r#type, subject, data, .. } = event;
+        writeln!(out, "{position:>8}  {time:.3}  {:<24} {subject}  {data}", r#type)?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use domain::{
     Claim, Kind, Recorded, State, Timestamp,
     view::{Definition, Fold},
 };
-use event_log::{Envelope, EventLog};
+use event_log::{Checkpoint, Envelope, EventLog, FollowError};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
@@ -54,23 +54,26 @@ impl Report {
 pub async fn verify(log: &EventLog, database_url: &str, progress: impl Fn(u64)) -> anyhow::Result<Report> {
     let mut views = snapshot(database_url).await.context("the views cannot be read")?;
     let mut report = Report::default();
+    for view in &views {
+        report.log_problems.extend(view.other_log(log).await?);
+    }
     let mut rules = Rules::default();
     let mut events = Events::from_start(log);
     while let Some(envelope) = events.available().await? {
         let recorded = recorded(&envelope)?;
         report.log_problems.extend(rules.broken_by(&envelope, &recorded));
-        for view in views.iter_mut().filter(|view| recorded.position <= view.position) {
+        for view in views.iter_mut().filter(|view| recorded.position <= view.checkpoint.position) {
             view.fold.apply(&recorded);
         }
         report.events = recorded.position;
         progress(recorded.position);
     }
     for view in views {
-        let name = view.definition.name;
-        if view.position > report.events {
-            bail!("the view {name} is folded up to {}, beyond the end of the log", view.position);
+        let (name, position) = (view.definition.name, view.checkpoint.position);
+        if position > report.events {
+            bail!("the view {name} is folded up to {position}, beyond the end of the log");
         }
-        report.views.push(ViewReport { view: name, position: view.position, rows: view.rows.len() });
+        report.views.push(ViewReport { view: name, position, rows: view.rows.len() });
         report.differences.extend(view.differences()?);
     }
     Ok(report)
@@ -79,12 +82,21 @@ pub async fn verify(log: &EventLog, database_url: &str, progress: impl Fn(u64)) 
 /// A view as it stands in the database, beside a fold that should come to the same.
 struct View {
     definition: &'static Definition,
-    position: u64,
+    checkpoint: Checkpoint,
     rows: BTreeMap<String, Value>,
     fold: Box<dyn Fold>,
 }
 
 impl View {
+    /// Why the view was not folded from this very log, if it was not.
+    async fn other_log(&self, log: &EventLog) -> anyhow::Result<Option<String>> {
+        match log.follow(self.checkpoint).available().await {
+            Ok(_) => Ok(None),
+            Err(error @ FollowError::Unavailable(_)) => Err(error.into()),
+            Err(error) => Ok(Some(format!("the view {}: {error}", self.definition.name))),
+        }
+    }
+
     fn differences(mut self) -> anyhow::Result<Vec<Difference>> {
         let view = self.definition.name;
         let mut differences = Vec::new();
@@ -107,8 +119,8 @@ async fn snapshot(database_url: &str) -> anyhow::Result<Vec<View>> {
     let mut snapshot = connection.begin_with("begin isolation level repeatable read read only").await?;
     let mut views = Vec::new();
     for definition in domain::views::ALL {
-        let (table, key, position): (String, String, i64) = sqlx::query_as(
-            "select quote_ident(table_name), quote_ident(key_column), position
+        let (table, key, position, sequence, id): (String, String, i64, i64, Option<String>) = sqlx::query_as(
+            "select quote_ident(table_name), quote_ident(key_column), position, frame_sequence, frame_id::text
              from views join checkpoints on view = name where name = $1",
         )
         .bind(definition.name)
@@ -123,8 +135,12 @@ async fn snapshot(database_url: &str) -> anyhow::Result<Vec<View>> {
             .map(|(key, row)| Ok((key, (definition.normalise)(&row)?)))
             .collect::<anyhow::Result<_>>()
             .with_context(|| format!("a row of {} does not fit its view", definition.name))?;
-        let fold = (definition.fold)();
-        views.push(View { definition, position: position.cast_unsigned(), rows, fold });
+        let checkpoint = Checkpoint {
+            position: position.cast_unsigned(),
+            frame_sequence: sequence.cast_unsigned(),
+            frame_id: id.map(|id| id.parse()).transpose()?,
+        };
+        views.push(View { definition, checkpoint, rows, fold: (definition.fold)() });
     }
     snapshot.rollback().await?;
     Ok(views)
