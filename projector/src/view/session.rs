@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::connection::State;
-use event_log::Checkpoint;
+use domain::view::Change as RowChange;
 use service_kit::Shutdown;
 use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep};
@@ -91,24 +91,22 @@ impl Session<'_> {
         let Some(first) = shutdown.run_until_cancelled(self.reader.next()).await.transpose()? else {
             return Ok(());
         };
-        let position = self.checkpoint().position;
+        // The view is active once a batch is committed: one that fails at its first batch, again and again,
+        // does not look well in between. The reset covers what changed in it.
+        self.commit(&first).await?;
+        drop(first);
+        let position = self.stored.checkpoint.position;
         self.task.status.active(position);
-        let view = self.task.definition.name;
-        let signaller = Signaller::new(self.task.client.clone(), self.task.log.namespace(), view, position);
+        let Task { client, log, definition, .. } = self.task;
+        let signaller = Signaller::new(client.clone(), log.namespace(), definition.name, position);
         signaller.reset().await;
         tokio::select! {
-            result = self.fold_on(first, &signaller, shutdown) => result,
+            result = self.fold_on(&signaller, shutdown) => result,
             never = signaller.beat() => match never {},
         }
     }
 
-    async fn fold_on(
-        &mut self,
-        first: Batch,
-        signaller: &Signaller,
-        shutdown: &Shutdown,
-    ) -> Result<(), ViewError> {
-        self.commit(first, signaller).await?;
+    async fn fold_on(&mut self, signaller: &Signaller, shutdown: &Shutdown) -> Result<(), ViewError> {
         loop {
             let batch = tokio::select! {
                 // A transaction under way is finished first: this is asked between two of them.
@@ -120,23 +118,24 @@ impl Session<'_> {
                     continue;
                 }
             };
-            self.commit(batch, signaller).await?;
+            let rows = self.commit(&batch).await?;
+            let changes = rows.iter().map(|row| Change::of(row, &self.table.indexed)).collect();
+            signaller.changed(batch.end.position, changes).await;
         }
     }
 
-    async fn commit(&mut self, batch: Batch, signaller: &Signaller) -> Result<(), ViewError> {
-        let from = self.checkpoint();
+    /// Returns the rows that changed.
+    async fn commit(&mut self, batch: &Batch) -> Result<Vec<RowChange>, ViewError> {
+        let from = self.stored.checkpoint;
         if batch.end == from {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let started = Instant::now();
-        let work = commit(self.connection, self.task.definition, &self.table, from, &batch);
+        let work = commit(self.connection, self.task.definition, &self.table, from, batch);
         let rows = within(ANSWER_TIMEOUT, work).await?;
         self.stored.checkpoint = batch.end;
-        let changes = rows.iter().map(|row| Change::of(row, &self.table.indexed)).collect();
-        signaller.changed(batch.end.position, changes).await;
         self.task.status.committed(batch.end.position, batch.read, started.elapsed());
-        Ok(())
+        Ok(rows)
     }
 
     /// Notices a lost session, a fence, or a switch to another version while there is nothing to commit.
@@ -144,9 +143,5 @@ impl Session<'_> {
         let stored =
             within(ANSWER_TIMEOUT, database::stored(self.connection, self.task.definition.name)).await?;
         if stored == self.stored { Ok(()) } else { Err(ViewError::Fenced) }
-    }
-
-    fn checkpoint(&self) -> Checkpoint {
-        self.stored.checkpoint
     }
 }
