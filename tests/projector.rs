@@ -4,6 +4,7 @@ use async_nats::jetstream;
 use futures::StreamExt;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use sqlx::Connection;
 
 use crate::harness::{World, until};
 
@@ -96,6 +97,27 @@ async fn a_log_that_was_replaced_stops_the_projector_and_is_named() {
     })
     .await;
     // What was folded from the old log is left as it is.
+    let accounts = world.get("/accounts?fields=username").send().await;
+    assert_eq!(accounts.body["items"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_database_restored_under_a_running_projector_is_folded_again() {
+    let world = World::start().await;
+    world.registered("ada").await;
+    world.verify().await;
+    let mut database = world.place.database().await;
+    let mut restore = database.begin().await.unwrap();
+    for statement in [
+        "delete from accounts",
+        "update checkpoints set position = 0, frame_sequence = 0, frame_id = null where view = 'accounts'",
+    ] {
+        sqlx::query(statement).execute(&mut *restore).await.unwrap();
+    }
+    restore.commit().await.unwrap();
+    // The projector believes to be further; its next commit must not stand.
+    world.registered("bob").await;
+    world.verify().await;
     let accounts = world.get("/accounts?fields=username").send().await;
     assert_eq!(accounts.body["items"].as_array().unwrap().len(), 2);
 }

@@ -1,11 +1,12 @@
 //! More than one command-service: only who is the writer may append, or answer from its state.
 
+use event_log::{Encoded, Head, NewFrame};
 use futures::future::join_all;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::{Service, World, until};
+use crate::harness::{Place, Servers, Service, World, until};
 
 /// Sends a command to one service, again while it says that it is not the writer.
 async fn send(service: &Service, path: &str, key: Uuid, body: &Value) -> reqwest::Response {
@@ -60,5 +61,27 @@ async fn two_that_both_want_to_write_lose_and_repeat_nothing() {
     };
     join_all((0..4).map(place)).await;
     assert_eq!(world.event_types().await.len() - before, 40);
+    world.verify().await;
+}
+
+#[tokio::test]
+async fn time_never_goes_back_in_the_log_though_the_clock_does() {
+    let place = Place::new(Servers::shared().await).await;
+    let log = place.log().await;
+    log.ensure().await.unwrap();
+    // Written by somebody whose clock is far ahead of ours.
+    let mut events = Encoded::default();
+    let event = json!({"specversion": "1.0", "id": "1", "source": "/test", "type": "account.registered",
+        "subject": Uuid::now_v7(), "time": "2090-01-01T00:00:00Z", "datacontenttype": "application/json",
+        "dataschema": "urn:headwater:account.registered:1", "position": "1", "previous": "0",
+        "data": {"email": "ada@example.org", "username": "ada"}});
+    events.push(&serde_json::from_str(&event.to_string()).unwrap());
+    log.append(&NewFrame::new(Head::default(), 1, events), Head::default()).await.unwrap();
+
+    let world = World::at(place).await;
+    let bob = world.registered("bob").await;
+    let read =
+        world.get(&format!("/accounts/{bob}?fields=created_at")).header("Min-Position", 2).send().await;
+    assert!(read.body["created_at"].as_str().unwrap().starts_with("2090-01-01T00:00:00"), "{}", read.text);
     world.verify().await;
 }
