@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Connection};
 
 use crate::harness::{Place, Servers, World, until};
 
@@ -91,6 +91,27 @@ async fn an_answer_says_which_position_it_reflects() {
     // Every view moves on with the log, also when an event does not touch it.
     let sales = world.get("/daily_sales").header("Min-Position", 1).send().await;
     assert_eq!((sales.header("log-position"), &sales.body["items"]), ("1", &json!([])));
+}
+
+#[tokio::test]
+async fn a_read_that_asks_for_a_position_waits_for_it() {
+    let world = World::start().await;
+    // While somebody holds the checkpoint, the projector cannot commit.
+    let mut database = world.place.database().await;
+    let mut hold = database.begin().await.unwrap();
+    sqlx::query("select from checkpoints where view = 'accounts' for update")
+        .execute(&mut *hold)
+        .await
+        .unwrap();
+    let ada = world.registered("ada").await;
+    let read = || world.get(&format!("/accounts/{ada}?fields=username"));
+
+    let waiting = tokio::spawn(read().header("Min-Position", 1).header("Prefer", "wait=20").send());
+    for _ in 0..20 {
+        assert_eq!(read().send().await.problem(), (404, "no-such-row"));
+    }
+    hold.rollback().await.unwrap();
+    assert_eq!(waiting.await.unwrap().text, r#"{"username":"ada"}"#);
 }
 
 #[tokio::test]
