@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use domain::{Context, Event, Kind, Rejection, State, States, Timestamp, application::EVENT_VERSION};
+use domain::{Context, Event, Kind, Rejection, State, States, Timestamp};
 use event_log::{Encoded, Envelope, Head};
 use uuid::Uuid;
 
@@ -85,7 +85,14 @@ impl<'a> Frame<'a> {
         for event in events {
             let position = self.position + types.len() as u64 + 1;
             let (event_type, data) = event.encode();
-            self.events.push(&self.envelope(request, position, after.revision, &event_type, data));
+            self.events.push(&self.envelope(
+                request,
+                position,
+                after.revision,
+                &event_type,
+                event.version(),
+                data,
+            ));
             after = Folded { state: after.state.evolve(&event), revision: position };
             types.push(event_type);
         }
@@ -128,6 +135,7 @@ impl<'a> Frame<'a> {
         position: u64,
         previous: u64,
         event_type: &str,
+        version: u32,
         data: Box<serde_json::value::RawValue>,
     ) -> Envelope {
         let key = request.key.clone();
@@ -140,7 +148,7 @@ impl<'a> Frame<'a> {
             subject: request.id,
             time: self.now.into(),
             datacontenttype: Envelope::DATACONTENTTYPE.to_owned(),
-            dataschema: Envelope::schema(event_type, EVENT_VERSION),
+            dataschema: Envelope::schema(event_type, version),
             data,
             position,
             previous,

@@ -12,13 +12,15 @@ use crate::{
 #[serde(transparent)]
 pub struct AccountId(pub Uuid);
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Account {
     #[default]
     Unregistered,
     Active {
         email: Email,
         username: Username,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<Name>,
     },
     Closed,
@@ -81,6 +83,7 @@ pub const USERNAME_TAKEN: Rejection = Rejection::taken("username-taken", "This u
 impl Aggregate for Account {
     const NAME: &'static str = "account";
     const PLURAL: &'static str = "accounts";
+    const STATE_VERSION: u32 = 1;
     type Command = Command;
     type Event = Event;
 

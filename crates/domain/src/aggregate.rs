@@ -7,16 +7,22 @@ use uuid::Uuid;
 
 use crate::{
     application::{Kind, State},
+    upcast::Upcasts,
     values::Timestamp,
 };
 
 /// The thing that a command addresses: a state, and pure functions over it. The default state is that of
-/// an aggregate to which nothing has happened yet.
-pub trait Aggregate: Clone + Debug + Default {
+/// an aggregate to which nothing has happened yet. States are stored, as JSON.
+pub trait Aggregate: Clone + Debug + Default + PartialEq + Serialize + DeserializeOwned {
     /// Leads the names of its events: `account` makes `account.registered`.
     const NAME: &'static str;
     /// Stands in URLs: `POST /accounts/{id}/register`.
     const PLURAL: &'static str;
+    /// How older versions of its events are read; see [`crate::upcast`].
+    const UPCASTS: Upcasts = Upcasts::NONE;
+    /// To be raised when the state's JSON, `evolve` or `claims` change: stored states are then thrown away
+    /// and folded again.
+    const STATE_VERSION: u32;
 
     /// A wish. Its variants' names are the last part of the URL; its fields are the request's body.
     type Command: Clone + Debug + Serialize + DeserializeOwned;

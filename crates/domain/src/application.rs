@@ -8,6 +8,7 @@ use crate::{
     account::Account,
     order::Order,
     tagged::{self, DecodeError},
+    upcast::UpcastError,
 };
 
 /// Makes the sums over all aggregates. A line of the list is all that a new aggregate needs here.
@@ -18,7 +19,7 @@ macro_rules! aggregates {
         pub enum Kind { $($aggregate),+ }
 
         /// The state of any aggregate.
-        #[derive(Clone, Debug)]
+        #[derive(Clone, Debug, PartialEq)]
         pub enum State { $($aggregate($aggregate)),+ }
 
         /// A command to any aggregate.
@@ -50,8 +51,19 @@ macro_rules! aggregates {
                 match self { $(Kind::$aggregate => tagged::decode(name, fields).map(Command::$aggregate)),+ }
             }
 
-            fn event(self, name: &str, data: &str) -> Result<Event, DecodeError> {
-                match self { $(Kind::$aggregate => tagged::decode(name, data).map(Event::$aggregate)),+ }
+            fn event(self, name: &str, version: u32, data: &str) -> Result<Event, UpcastError> {
+                match self {
+                    $(Kind::$aggregate => $aggregate::UPCASTS.decode(name, version, data).map(Event::$aggregate)),+
+                }
+            }
+
+            fn state_version(self) -> u32 {
+                match self { $(Kind::$aggregate => $aggregate::STATE_VERSION),+ }
+            }
+
+            /// Reads a state that [`State::encode`] wrote under the same [`state_fingerprint`].
+            pub fn decode_state(self, state: &[u8]) -> Result<State, serde_json::Error> {
+                match self { $(Kind::$aggregate => serde_json::from_slice(state).map(State::$aggregate)),+ }
             }
         }
 
@@ -80,6 +92,12 @@ macro_rules! aggregates {
             pub fn claims(&self) -> Vec<Claim> {
                 match self { $(State::$aggregate(state) => state.claims()),+ }
             }
+
+            /// The state for a store. JSON, because values are read through the forms that people write.
+            pub fn encode(&self) -> Vec<u8> {
+                let json = match self { $(State::$aggregate(state) => serde_json::to_vec(state)),+ };
+                json.expect("states have string keys and finite numbers")
+            }
         }
 
         impl Command {
@@ -98,6 +116,11 @@ macro_rules! aggregates {
                 match self { $(Event::$aggregate(_) => Kind::$aggregate),+ }
             }
 
+            /// The version that this event is written in.
+            pub fn version(&self) -> u32 {
+                match self { $(Event::$aggregate(event) => $aggregate::UPCASTS.version_of(event)),+ }
+            }
+
             fn encode_data(&self) -> (String, Box<RawValue>) {
                 match self { $(Event::$aggregate(event) => tagged::encode(event)),+ }
             }
@@ -107,8 +130,12 @@ macro_rules! aggregates {
 
 aggregates!(Account, Order);
 
-/// The version that every event type is written in.
-pub const EVENT_VERSION: u32 = 1;
+/// The versions of all states, such as `account:1,order:1`: whoever stores states throws them away and
+/// folds them again when it is another one than they were stored under.
+pub fn state_fingerprint() -> String {
+    let versions = Kind::ALL.iter().map(|kind| format!("{}:{}", kind.name(), kind.state_version()));
+    versions.collect::<Vec<_>>().join(",")
+}
 
 impl Kind {
     pub fn from_plural(plural: &str) -> Option<Kind> {
@@ -133,13 +160,12 @@ impl Event {
             .split_once('.')
             .and_then(|(kind, name)| Some((Kind::from_name(kind)?, name)))
             .ok_or_else(|| EventError::UnknownType(event_type.to_owned()))?;
-        if version != EVENT_VERSION {
-            return Err(EventError::UnknownVersion { event_type: event_type.to_owned(), version });
-        }
-        kind.event(name, data).map_err(|error| match error {
-            DecodeError::UnknownName { .. } => EventError::UnknownType(event_type.to_owned()),
-            DecodeError::Content { path, message, .. } => {
-                EventError::Data { event_type: event_type.to_owned(), path, message }
+        let event_type = || event_type.to_owned();
+        kind.event(name, version, data).map_err(|error| match error {
+            UpcastError::UnknownVersion => EventError::UnknownVersion { event_type: event_type(), version },
+            UpcastError::Data(DecodeError::UnknownName { .. }) => EventError::UnknownType(event_type()),
+            UpcastError::Data(DecodeError::Content { path, message, .. }) => {
+                EventError::Data { event_type: event_type(), path, message }
             }
         })
     }
@@ -165,13 +191,28 @@ mod tests {
         let event = Event::Account(crate::account::Event::Closed {});
         let (event_type, data) = event.encode();
         assert_eq!((event_type.as_str(), data.get()), ("account.closed", "{}"));
-        assert_eq!(Event::decode(&event_type, EVENT_VERSION, data.get()).unwrap(), event);
+        assert_eq!(Event::decode(&event_type, event.version(), data.get()).unwrap(), event);
     }
 
     #[test]
     fn an_event_of_an_unknown_type_or_version_is_an_error() {
         assert!(matches!(Event::decode("account.exploded", 1, "{}"), Err(EventError::UnknownType(_))));
         assert!(matches!(Event::decode("planet.closed", 1, "{}"), Err(EventError::UnknownType(_))));
-        assert!(matches!(Event::decode("account.closed", 2, "{}"), Err(EventError::UnknownVersion { .. })));
+        for version in [0, 2, u32::MAX] {
+            let event = Event::decode("account.closed", version, "{}");
+            assert!(matches!(event, Err(EventError::UnknownVersion { .. })), "{version}: {event:?}");
+        }
+    }
+
+    #[test]
+    fn a_state_reads_back_as_it_was_written() {
+        let state = crate::aggregate::test_support::account::active();
+        let read = Kind::Account.decode_state(&state.encode()).unwrap();
+        assert_eq!(read, state);
+    }
+
+    #[test]
+    fn the_fingerprint_of_states_names_every_aggregate() {
+        assert_eq!(state_fingerprint(), "account:1,order:1");
     }
 }

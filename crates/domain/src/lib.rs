@@ -12,10 +12,12 @@ pub mod views;
 pub mod aggregate;
 pub mod application;
 pub mod tagged;
+pub mod upcast;
 pub mod values;
 pub mod view;
 
 pub use aggregate::{Aggregate, Claim, Context, Rejection, RejectionClass, States};
 pub use application::{Command, Event, Kind, State};
+pub use upcast::Upcasts;
 pub use values::Timestamp;
 pub use view::{Recorded, View};

@@ -13,7 +13,8 @@ use crate::{
 #[serde(transparent)]
 pub struct OrderId(pub Uuid);
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Order {
     #[default]
     Unplaced,
@@ -70,6 +71,7 @@ const CLOCK_SKEW_HOURS: i64 = 1;
 impl Aggregate for Order {
     const NAME: &'static str = "order";
     const PLURAL: &'static str = "orders";
+    const STATE_VERSION: u32 = 1;
     type Command = Command;
     type Event = Event;
 

@@ -1,6 +1,8 @@
 //! Enums whose variant's name travels apart from its content: a command's name in the URL and its fields
 //! in the body; an event's type in one attribute and its data in another.
 
+use std::io;
+
 use serde::{
     Serialize,
     de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor, value::StrDeserializer},
@@ -21,6 +23,29 @@ pub fn encode<T: Serialize>(value: &T) -> (String, Box<RawValue>) {
     (name.to_owned(), content)
 }
 
+/// The variant's name alone, without encoding the content.
+pub fn name<T: Serialize>(value: &T) -> String {
+    let mut start = UpToContent(Vec::new());
+    // Ends with the error of the writer, which has all that it wanted.
+    let _ = serde_json::to_writer(&mut start, value);
+    let name = start.0.split(|byte| *byte == b'"').nth(1).expect("commands and events are enums");
+    String::from_utf8_lossy(name).into_owned()
+}
+
+/// Takes JSON up to its first colon.
+struct UpToContent(Vec<u8>);
+
+impl io::Write for UpToContent {
+    fn write(&mut self, json: &[u8]) -> io::Result<usize> {
+        self.0.extend_from_slice(json);
+        if json.contains(&b':') { Err(io::ErrorKind::WriteZero.into()) } else { Ok(json.len()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Reads the variant `name` of `T` with `content`, a JSON object.
 pub fn decode<T: DeserializeOwned>(name: &str, content: &str) -> Result<T, DecodeError> {
     let mut json = serde_json::Deserializer::from_str(content);
@@ -38,6 +63,12 @@ pub fn decode<T: DeserializeOwned>(name: &str, content: &str) -> Result<T, Decod
             Err(DecodeError::content(path.to_owned(), error.into_inner()))
         }
         Err(error) => Err(DecodeError::UnknownName { message: error.into_inner().to_string() }),
+    }
+}
+
+impl From<serde_json::Error> for DecodeError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::content(String::new(), error)
     }
 }
 
@@ -127,6 +158,13 @@ mod tests {
 
     fn error(name: &str, content: &str) -> DecodeError {
         decode::<Command>(name, content).unwrap_err()
+    }
+
+    #[test]
+    fn the_name_of_a_variant_is_known_without_its_content() {
+        assert_eq!(name(&Command::Close {}), "close");
+        let command: Command = decode("change-email", r#"{"email":"a@example.org"}"#).unwrap();
+        assert_eq!(name(&command), "change-email");
     }
 
     #[test]
