@@ -2,6 +2,7 @@
 //! [`World`], the three services in a namespace and a database that no other test knows.
 
 use std::{
+    path::Path,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -92,6 +93,8 @@ pub struct Place {
     pub servers: Arc<Servers>,
     pub namespace: String,
     pub database_url: String,
+    /// Where command-services keep their state.
+    states: tempfile::TempDir,
 }
 
 impl Place {
@@ -102,11 +105,18 @@ impl Place {
         sqlx::query(create).execute(&mut admin).await.unwrap();
         let database_url = servers.postgres.database_url(&namespace);
         projector::migrate(&database_url).await.unwrap();
-        Self { servers, namespace, database_url }
+        Self { servers, namespace, database_url, states: temporary_folder().unwrap() }
     }
 
+    /// A command-service without any state yet.
     pub async fn command_service(&self) -> Service {
-        service!(self, command_service::Config, command_service::serve,)
+        self.command_service_in(&self.states.path().join(Uuid::now_v7().to_string())).await
+    }
+
+    /// A command-service that keeps its state in a folder, which may hold one already.
+    pub async fn command_service_in(&self, folder: &Path) -> Service {
+        let folder = folder.to_str().unwrap();
+        service!(self, command_service::Config, command_service::serve, "--state-dir", folder)
     }
 
     pub async fn query_service(&self) -> Service {

@@ -17,8 +17,9 @@ use service_kit::{Problem, problem::kinds};
 use uuid::Uuid;
 
 use crate::{
+    gateway::Gateway,
     metrics::Metrics,
-    writer::{Handle, IdempotencyKey, Request},
+    submission::{IdempotencyKey, Request},
 };
 use answer::problems;
 
@@ -27,16 +28,16 @@ const KEYED_IDS: Uuid = Uuid::from_u128(0x5b0f_3c8e_0e4d_4b0c_9d53_7c6f_8a1e_2d4
 
 #[derive(Clone)]
 struct App {
-    writer: Handle,
+    gateway: Gateway,
     metrics: Metrics,
 }
 
-/// The routes for commands. They hold the writer's handle: without them, the writer ends.
-pub fn routes(writer: Handle) -> Router {
+/// The routes for commands.
+pub fn routes(gateway: Gateway) -> Router {
     Router::new()
         .route("/{plural}/{command}", post(command_to_new))
         .route("/{plural}/{id}/{command}", post(command_to_known))
-        .with_state(App { writer, metrics: Metrics::new() })
+        .with_state(App { gateway, metrics: Metrics::new() })
 }
 
 /// `POST /accounts/{id}/register`
@@ -79,7 +80,7 @@ async fn handle(
     let command = body::command(kind, name, headers, body).await?;
     let request = request(kind, id, command, headers)?;
     let id = request.id;
-    let answer = app.writer.submit(request).await;
+    let answer = app.gateway.submit(request).await;
     app.metrics.answered(kind.name(), answer::label(&answer));
     let outcome = answer.map_err(Problem::from)?;
     Ok(answer::accepted(kind, id, &outcome))

@@ -1,19 +1,34 @@
 //! The command-service: HTTP → decide → append.
 //!
-//! [`http`] parses and answers; [`writer`] is the one task that owns the state, decides every command in
-//! order, and appends the events of all that arrived meanwhile as one frame.
+//! [`http`] parses and answers; [`gateway`] takes a command to whichever instance writes; [`writer`] is the
+//! one task that owns the [`state`], decides every command in order, and appends the events of all that
+//! arrived meanwhile as one frame; [`lease`] chooses the instance that does so.
 
+mod gateway;
 mod http;
+mod lease;
 mod metrics;
+mod state;
+mod submission;
 mod writer;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, pin::pin, time::Duration};
 
 use event_log::EventLog;
 use service_kit::{Health, Shutdown, config, nats};
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
+use tokio_util::task::AbortOnDropHandle;
 
-/// What is queued at the end takes one append; without a log to append to, waiting helps nobody.
+use gateway::{Gateway, Route};
+use lease::Instance;
+use metrics::Metrics;
+use writer::Writer;
+
+/// What is queued at the end takes one append, and what is not yet on disk one write; without a log to append
+/// to, waiting helps nobody.
 const WRITER_FINISH_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The command-service takes commands over HTTP and appends their events to the log.
@@ -29,6 +44,11 @@ pub struct Config {
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     pub queue_commands_max: usize,
 
+    /// Folder for the state that decisions need, which is folded from the log: it may be deleted. Each
+    /// instance needs its own.
+    #[arg(long, env = "HEADWATER_STATE_DIR", default_value = ".headwater/state")]
+    pub state_dir: PathBuf,
+
     #[command(flatten)]
     pub service: config::ServiceArgs,
 }
@@ -37,16 +57,36 @@ pub struct Config {
 pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let health = Health::starting([writer::HEALTH_CHECK]);
     let client = nats::connect(&config.service.nats_url, "command-service").await?;
-    let log = EventLog::new(client, &config.service.namespace);
-    tracing::info!(address = %listener.local_addr()?, namespace = config.service.namespace, "serving commands");
+    let log = EventLog::new(client.clone(), &config.service.namespace);
+    let me = Instance::new();
+    tracing::info!(address = %listener.local_addr()?, namespace = config.service.namespace, instance = %me,
+        "serving commands");
 
-    let (handle, mut writer) = writer::spawn(log, config.queue_commands_max, health.clone());
+    let (sender, queue) = mpsc::channel(config.queue_commands_max);
+    let (route, routed) = watch::channel(Route::Nowhere);
+    let gateway = Gateway::new(sender, routed, client, &config.service.namespace);
+    let writer = Writer {
+        log,
+        me,
+        folder: config.state_dir.join(&config.service.namespace),
+        queue,
+        route,
+        health: health.clone(),
+        metrics: Metrics::new(),
+        shutdown: shutdown.clone(),
+    };
+    let mut writer = AbortOnDropHandle::new(writer.spawn());
+    let _forwarded = AbortOnDropHandle::new(tokio::spawn(gateway::serve_forwarded(gateway.clone(), me)));
+    let leaving = shutdown.clone();
+    let mut serving = pin!(service_kit::http::serve(listener, http::routes(gateway), health, shutdown));
     tokio::select! {
-        served = service_kit::http::serve(listener, http::routes(handle), health, shutdown) => served?,
-        // While there are routes, only a panic ends it: better no service than one that can never answer.
-        ended = &mut writer => anyhow::bail!("the writer ended: {ended:?}"),
+        served = &mut serving => served?,
+        ended = &mut writer => {
+            // Before shutdown only a panic ends it: better no service than one that can never answer.
+            anyhow::ensure!(leaving.is_cancelled(), "the writer ended: {ended:?}");
+            return Ok(serving.await?);
+        }
     }
-    // All handles went with the routes, so the writer finishes what was queued and ends.
     let _ = tokio::time::timeout(WRITER_FINISH_TIME_MAX, writer).await;
     Ok(())
 }

@@ -1,233 +1,199 @@
-//! The writer: one task that owns the state. It takes what has arrived, decides each command against the
-//! state and what this frame has decided already, appends one frame, applies it, answers.
+//! The writer: one task that owns the state. While another instance writes, it keeps its state warm by following
+//! the log. While it writes itself, it takes what has arrived, decides each command against the state and what
+//! this frame has decided already, appends one frame, answers, and goes on.
 
 mod decision;
-mod store;
-mod submission;
+mod term;
 
-pub use submission::{Handle, IdempotencyKey, Meta, Outcome, Refusal, Request};
+use std::{path::PathBuf, time::Duration};
 
-use std::time::{Duration, Instant};
-
-use domain::Timestamp;
-use event_log::{AppendError, Encoded, EventLog, FollowError, Head, LogError, NewFrame};
-use service_kit::Health;
+use event_log::{AppendError, EventLog, FollowError, LogError};
+use service_kit::{Health, Shutdown};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
+    time::Instant,
 };
 
-use crate::metrics::Metrics;
-use decision::{Decided, Frame};
-use store::{Changes, Store, StoreError};
-use submission::{Answer, Submission};
+use crate::{
+    gateway::Route,
+    lease::{Held, Instance, Lease, LeaseError},
+    metrics::Metrics,
+    state::{Store, StoreError},
+    submission::{Refusal, Submission},
+};
+use term::TermEnd;
 
 pub const HEALTH_CHECK: &str = "writer";
-/// Commands decided together at the most. More would not make a frame cheaper, only its answer later.
-const FRAME_COMMANDS_MAX: usize = 1000;
-/// The pause before the writer opens its state again after trouble.
-const REOPEN_DELAY: Duration = Duration::from_millis(100);
+/// The pause before the writer starts anew after trouble.
+const RESTART_DELAY: Duration = Duration::from_millis(100);
+/// An instance that does not write looks this often who does.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Starts the writer. It ends when the last handle is gone and the queue is empty.
-pub fn spawn(log: EventLog, queue_commands_max: usize, health: Health) -> (Handle, JoinHandle<()>) {
-    let (sender, queue) = mpsc::channel(queue_commands_max);
-    let (is_ready, ready) = watch::channel(false);
-    let writer = Writer { log, queue, is_ready, health, metrics: Metrics::new() };
-    (Handle::new(sender, ready), tokio::spawn(writer.run()))
+/// What the writer works with.
+pub struct Writer {
+    pub log: EventLog,
+    pub me: Instance,
+    /// Where the state is kept.
+    pub folder: PathBuf,
+    pub queue: mpsc::Receiver<Submission>,
+    /// Tells the gateway where commands are decided.
+    pub route: watch::Sender<Route>,
+    pub health: Health,
+    pub metrics: Metrics,
+    pub shutdown: Shutdown,
 }
 
-struct Writer {
-    log: EventLog,
-    queue: mpsc::Receiver<Submission>,
-    is_ready: watch::Sender<bool>,
-    health: Health,
-    metrics: Metrics,
-}
-
-/// The commands of one frame, decided and not yet answered.
-struct Round {
-    answers: Vec<(Submission, Answer)>,
-    /// Commands that wait for the next frame.
-    left: Vec<Submission>,
-    events: Encoded,
-    changes: Changes,
-}
-
-/// Why a term ended.
-enum TermEnd {
-    /// Nobody can send commands any more.
-    Finished,
-    /// The writer cannot tell what the end of the log is, or another writer appended.
-    Lost(String),
-}
-
-/// Why the writer's state could not be brought up to the end of the log.
+/// Why the writer has to start anew. Nothing is repaired: what it knew is read again.
 #[derive(Debug, thiserror::Error)]
-enum OpenError {
+enum Trouble {
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(transparent)]
     Follow(#[from] FollowError),
-    #[error("the log cannot be folded: {0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
     #[error("the term could not be opened: {0}")]
-    Term(#[from] AppendError),
+    Term(AppendError),
+    #[error("the term ended: {0}")]
+    Append(AppendError),
+}
+
+impl Trouble {
+    /// The state may be to blame, so it is folded from the log again.
+    fn blames_state(&self) -> bool {
+        match self {
+            Trouble::Store(error) => !matches!(error, StoreError::InUse { .. }),
+            Trouble::Follow(error) => matches!(error, FollowError::Replaced { .. }),
+            Trouble::Log(_) | Trouble::Lease(_) | Trouble::Term(_) | Trouble::Append(_) => false,
+        }
+    }
 }
 
 impl Writer {
+    /// Runs until shutdown; then finishes what is queued, and gives the lease back.
+    pub fn spawn(self) -> JoinHandle<()> {
+        tokio::spawn(self.run())
+    }
+
     async fn run(mut self) {
-        let mut store = Store::default();
+        let mut opened = None;
         let mut last_reason = String::new();
-        loop {
-            let reason = match self.open(&mut store).await {
-                Ok(head) => {
-                    self.health.pass(HEALTH_CHECK);
-                    self.is_ready.send_replace(true);
-                    last_reason.clear();
-                    match self.write(&mut store, head).await {
-                        TermEnd::Finished => return,
-                        TermEnd::Lost(reason) => reason,
-                    }
-                }
-                Err(error) => {
-                    if matches!(error, OpenError::Follow(FollowError::Replaced { .. })) {
-                        tracing::error!(%error, "the log is another one than before; reading it from its start");
-                        store = Store::default();
-                    }
-                    error.to_string()
-                }
-            };
+        while let Err(trouble) = self.live(&mut opened).await {
+            let reason = trouble.to_string();
             // A reason that lasts is told once.
             if reason != last_reason {
-                tracing::warn!(reason, "not writing; opening the state again");
+                tracing::warn!(reason, "not writing; starting anew");
             }
             self.health.fail(HEALTH_CHECK, &reason);
             last_reason = reason;
-            self.is_ready.send_replace(false);
-            if self.refuse_waiting() {
-                return;
+            self.route.send_replace(Route::Nowhere);
+            self.refuse_waiting();
+            if trouble.blames_state()
+                && let Some(store) = opened.take()
+            {
+                tracing::error!("throwing the state store away; it is folded from the log again");
+                if let Err(error) = Store::discard(store).await {
+                    tracing::error!(%error, "the state store cannot be thrown away");
+                }
             }
-            tokio::time::sleep(REOPEN_DELAY).await;
+            tokio::select! {
+                () = tokio::time::sleep(RESTART_DELAY) => {}
+                () = self.shutdown.cancelled() => break,
+            }
+        }
+        self.route.send_replace(Route::Nowhere);
+        self.queue.close();
+        self.refuse_waiting();
+        if let Some(store) = opened
+            && let Err(error) = Store::close(store).await
+        {
+            tracing::warn!(%error, "the state store was not closed well");
         }
     }
 
-    /// Brings the store up to the end of the log, and opens a term: from then on nobody who wrote before
-    /// can append, and no frame that is still on its way can arrive.
-    async fn open(&self, store: &mut Store) -> Result<Head, OpenError> {
+    /// Stands by and writes, by turns, until shutdown.
+    async fn live(&mut self, opened: &mut Option<Store>) -> Result<(), Trouble> {
+        let store = match opened {
+            Some(store) => store,
+            None => opened.insert(Store::open(self.folder.clone()).await?),
+        };
         self.log.ensure().await?;
-        let started = Instant::now();
-        let from = store.checkpoint().position;
-        let head = self.log.head().await?;
+        let lease = Lease::open(self.log.client(), self.log.namespace(), self.me).await?;
+        while let Some(held) = self.stand_by(store, &lease).await? {
+            let head = self.open_term(store).await?;
+            self.go(Route::Here);
+            match self.write(store, head, &held).await? {
+                TermEnd::Finished => {
+                    self.route.send_replace(Route::Nowhere);
+                    held.release().await;
+                    return Ok(());
+                }
+                TermEnd::Overtaken => {
+                    tracing::warn!(term = head.term, "another instance writes now");
+                    self.route.send_replace(Route::Nowhere);
+                    self.refuse_waiting();
+                    held.release().await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the state warm until nobody writes; then takes the lease. None on shutdown.
+    async fn stand_by(&self, store: &mut Store, lease: &Lease) -> Result<Option<Held>, Trouble> {
         let mut follower = self.log.follow(store.checkpoint());
+        let (started, from) = (Instant::now(), store.checkpoint().position);
+        let mut next_look = Instant::now();
+        let mut is_warm = false;
         loop {
-            for frame in follower.available().await? {
-                store.apply(frame)?;
+            if self.shutdown.is_cancelled() {
+                return Ok(None);
             }
-            if store.checkpoint().frame_sequence >= head.sequence {
-                break;
+            let frames = follower.available().await?;
+            if frames.is_empty() && !is_warm {
+                is_warm = true;
+                let replayed = store.checkpoint().position - from;
+                tracing::info!(position = store.checkpoint().position, replayed, took = ?started.elapsed(), "the state is warm");
             }
-        }
-        let frame = NewFrame::new(head, head.term + 1, Default::default());
-        let head = self.log.append(&frame, head).await?;
-        store.opened(head);
-        self.metrics.reached(head.position);
-        tracing::info!(term = head.term, position = head.position, replayed = head.position - from,
-            took = ?started.elapsed(), "writing");
-        Ok(head)
-    }
-
-    /// Decides and appends until the term ends.
-    async fn write(&mut self, store: &mut Store, mut head: Head) -> TermEnd {
-        let mut waiting: Vec<Submission> = Vec::new();
-        loop {
-            // What did not fit into the last frame goes first.
-            if waiting.is_empty() && self.queue.recv_many(&mut waiting, FRAME_COMMANDS_MAX).await == 0 {
-                return TermEnd::Finished;
+            let has_read_all = frames.is_empty();
+            for frame in frames {
+                store.apply(frame).await?;
             }
-            let Round { answers, left, events, changes } = self.decide(store, head, waiting);
-            match self.append(store, head, events, changes).await {
-                Ok(reached) => head = reached,
-                Err(error) => {
-                    let reason = error.to_string();
-                    let refusal = Refusal::from(error);
-                    answers.into_iter().for_each(|(submission, _)| submission.answer(Err(refusal.clone())));
-                    left.into_iter().for_each(|submission| submission.answer(Err(Refusal::NoWriter)));
-                    return TermEnd::Lost(reason);
+            if Instant::now() >= next_look {
+                next_look = Instant::now() + LOOK_INTERVAL;
+                match lease.holder().await? {
+                    Some(holder) if holder != self.me => self.go(Route::There(holder)),
+                    None if is_warm && let Some(held) = lease.take().await? => return Ok(Some(held)),
+                    // An earlier lease of ours that could not be given back runs out.
+                    _ => {
+                        self.health
+                            .fail(HEALTH_CHECK, if is_warm { "nobody writes" } else { "folding the log" });
+                        self.route.send_replace(Route::Nowhere);
+                    }
                 }
-            }
-            answers.into_iter().for_each(|(submission, answer)| submission.answer(answer));
-            waiting = left;
-        }
-    }
-
-    /// Decides as many of the commands, in their order, as fit into one frame.
-    fn decide(&self, store: &Store, head: Head, waiting: Vec<Submission>) -> Round {
-        let bytes_max = self.log.frame_bytes_max();
-        let mut frame = Frame::new(store, head, self.log.namespace(), bytes_max, now(store));
-        let mut answers = Vec::with_capacity(waiting.len());
-        let mut waiting = waiting.into_iter();
-        let mut left = Vec::new();
-        for submission in waiting.by_ref() {
-            match frame.decide(&submission.request) {
-                Decided::Answer(answer) => answers.push((submission, answer)),
-                Decided::FrameIsFull => {
-                    left.push(submission);
-                    break;
+            } else if has_read_all {
+                tokio::select! {
+                    () = follower.wait() => {}
+                    () = tokio::time::sleep_until(next_look) => {}
+                    () = self.shutdown.cancelled() => {}
                 }
             }
         }
-        left.extend(waiting);
-        self.metrics.decided(answers.len());
-        let (events, changes) = frame.finish();
-        Round { answers, left, events, changes }
     }
 
-    /// Makes it certain that what was decided may be answered: the events are in the log, or, where there are
-    /// none, nobody else has written since.
-    async fn append(
-        &self,
-        store: &mut Store,
-        head: Head,
-        events: Encoded,
-        changes: Changes,
-    ) -> Result<Head, AppendError> {
-        if events.count() == 0 {
-            self.prove_still_writer(head).await?;
-            return Ok(head);
-        }
-        let sent = Instant::now();
-        let head = self.log.append(&NewFrame::new(head, head.term, events), head).await?;
-        self.metrics.appended(sent.elapsed());
-        store.commit(changes, head);
-        self.metrics.reached(head.position);
-        Ok(head)
+    /// From now on commands are decided there.
+    fn go(&self, route: Route) {
+        self.health.pass(HEALTH_CHECK);
+        self.route.send_if_modified(|current| std::mem::replace(current, route) != route);
     }
 
-    /// Answers that rest on the state alone may be given only by who is the writer now: if nothing was
-    /// appended since, the state that they were decided on is the latest.
-    async fn prove_still_writer(&self, head: Head) -> Result<(), AppendError> {
-        match self.log.last_sequence().await {
-            Ok(sequence) if sequence == head.sequence => Ok(()),
-            Ok(_) => Err(AppendError::Conflict),
-            Err(error) => Err(AppendError::Refused(error.to_string())),
+    /// Commands that nobody has looked at are given back to the gateway, which knows where else to go.
+    fn refuse_waiting(&mut self) {
+        while let Ok(submission) = self.queue.try_recv() {
+            submission.answer(Err(Refusal::NoWriter));
         }
     }
-
-    /// Commands that nobody has looked at are refused, so that nobody waits for a writer that may be long
-    /// in coming. Returns whether there will be none any more.
-    fn refuse_waiting(&mut self) -> bool {
-        loop {
-            match self.queue.try_recv() {
-                Ok(submission) => submission.answer(Err(Refusal::NoWriter)),
-                Err(mpsc::error::TryRecvError::Empty) => return false,
-                Err(mpsc::error::TryRecvError::Disconnected) => return true,
-            }
-        }
-    }
-}
-
-/// The time for the next events: the clock's, unless it went back.
-fn now(store: &Store) -> Timestamp {
-    let clock = Timestamp::try_from(jiff::Timestamp::now()).unwrap_or(store.time());
-    clock.max(store.time())
 }

@@ -24,6 +24,8 @@ pub struct ServiceConfig {
     pub nats_url: String,
     /// `None` for a service that needs no database.
     pub database_url: Option<String>,
+    /// Where it keeps what it can fold again; `None` for a service that keeps nothing.
+    pub state_folder: Option<PathBuf>,
     pub log: PathBuf,
 }
 
@@ -35,6 +37,7 @@ pub fn program(binaries: &Path, name: &'static str, config: ServiceConfig) -> Pr
         ("NATS_URL", config.nats_url.into()),
     ];
     env.extend(config.database_url.map(|url| ("DATABASE_URL", url.into())));
+    env.extend(config.state_folder.map(|folder| ("HEADWATER_STATE_DIR", folder.into())));
     Program {
         name,
         binary: binaries.join(name),

@@ -130,6 +130,7 @@ async fn start(options: &Options, data: &DataFolder) -> Result<System> {
             namespace: options.namespace.clone(),
             nats_url: nats.url(),
             database_url: with_database.then(|| postgres.url()),
+            state_folder: (name == COMMAND_SERVICE).then(|| data.path().join("state")),
             log: data.fresh_log(name)?,
         };
         anyhow::Ok(Running::start(services::program(binaries, name, config)))

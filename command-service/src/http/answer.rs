@@ -10,7 +10,7 @@ use serde::Serialize;
 use service_kit::{Problem, problem::kinds};
 use uuid::Uuid;
 
-use crate::writer::{Outcome, Refusal};
+use crate::submission::{Outcome, Refusal};
 
 /// The kinds of problem that only this service has, beside the domain's rejections.
 pub mod problems {

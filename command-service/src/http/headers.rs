@@ -3,7 +3,7 @@
 use axum::http::HeaderMap;
 use service_kit::{Problem, problem::kinds};
 
-use crate::writer::Meta;
+use crate::submission::Meta;
 
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 const IF_MATCH: &str = "If-Match";

@@ -1,26 +1,28 @@
 //! Deciding the commands of one frame, each against the store and what the frame has decided already.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cell::RefCell};
 
 use domain::{Context, Event, Kind, Rejection, State, States, Timestamp};
 use event_log::{Encoded, Envelope, Head};
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{
-    store::{Address, Changes, Folded, KeyedOutcome, Store},
+use crate::{
+    state::{Address, Changes, Folded, KeyedOutcome, Speculation, Store, StoreError},
     submission::{Answer, Outcome, Refusal, Request},
 };
 
 /// A frame while it is being decided. Nothing of it touches the store until it is in the log.
 pub(super) struct Frame<'a> {
-    store: &'a Store,
-    changes: Changes,
+    speculation: Speculation<'a>,
     events: Encoded,
     /// The position of the last event decided.
     position: u64,
     source: String,
     bytes_max: usize,
     now: Timestamp,
+    /// A decision looked at a state that could not be read.
+    unread: RefCell<Option<StoreError>>,
 }
 
 pub(super) enum Decided {
@@ -29,81 +31,104 @@ pub(super) enum Decided {
     FrameIsFull,
 }
 
+/// Why a command has no events.
+enum NoEvents {
+    /// It was decided before, under the same key.
+    Repeat(Outcome),
+    Refused(Refusal),
+    Failed(StoreError),
+}
+
+impl From<StoreError> for NoEvents {
+    fn from(error: StoreError) -> Self {
+        NoEvents::Failed(error)
+    }
+}
+
 impl<'a> Frame<'a> {
     pub fn new(store: &'a Store, head: Head, namespace: &str, bytes_max: usize, now: Timestamp) -> Self {
         Self {
-            store,
-            changes: Changes::default(),
+            speculation: Speculation::new(store),
             events: Encoded::default(),
             position: head.position,
             source: format!("/{namespace}"),
             bytes_max,
             now,
+            unread: RefCell::new(None),
         }
     }
 
     /// The encoded events, and what they change in the store once they are in the log.
     pub fn finish(self) -> (Encoded, Changes) {
-        (self.events, self.changes)
+        (self.events, self.speculation.finish())
     }
 
-    pub fn decide(&mut self, request: &Request) -> Decided {
+    pub fn decide(&mut self, request: &Request) -> Result<Decided, StoreError> {
         let address = (request.command.kind(), request.id);
-        match self.events_of(request, address) {
-            Ok(Following::Events(events)) => self.take(request, address, events),
-            Ok(Following::Repeat(outcome)) => Decided::Answer(Ok(outcome)),
-            Err(refusal) => Decided::Answer(Err(refusal)),
+        let before = self.speculation.aggregate(address)?;
+        match self.events_of(request, address, &before) {
+            Ok(events) => self.take(request, address, &before, events),
+            Err(NoEvents::Repeat(outcome)) => Ok(Decided::Answer(Ok(outcome))),
+            Err(NoEvents::Refused(refusal)) => Ok(Decided::Answer(Err(refusal))),
+            Err(NoEvents::Failed(error)) => Err(error),
         }
     }
 
-    fn events_of(&self, request: &Request, address: Address) -> Result<Following, Refusal> {
+    fn events_of(
+        &self,
+        request: &Request,
+        address: Address,
+        before: &Folded,
+    ) -> Result<Vec<Event>, NoEvents> {
         if let Some(key) = &request.key
-            && let Some(known) = self.changes.outcome(self.store, address, &key.key)
+            && let Some(known) = self.speculation.outcome(address, &key.key)?
         {
             let is_repeat = known.command_hash == key.command_hash;
-            return if is_repeat {
-                Ok(Following::Repeat(known.outcome.clone()))
-            } else {
-                Err(Refusal::KeyReused)
-            };
+            return Err(match is_repeat {
+                true => NoEvents::Repeat(known.outcome),
+                false => NoEvents::Refused(Refusal::KeyReused),
+            });
         }
-        let folded = self.changes.aggregate(self.store, address);
-        if request.if_match.is_some_and(|revision| revision != folded.revision) {
-            return Err(Refusal::RevisionMismatch { actual: folded.revision });
+        if request.if_match.is_some_and(|revision| revision != before.revision) {
+            return Err(NoEvents::Refused(Refusal::RevisionMismatch { actual: before.revision }));
         }
         let context = Context { now: self.now, states: self };
-        let events = folded.state.decide(request.command.clone(), &context)?;
-        Ok(Following::Events(events))
+        let decided = before.state.decide(request.command.clone(), &context);
+        if let Some(error) = self.unread.take() {
+            return Err(NoEvents::Failed(error));
+        }
+        decided.map_err(|rejection| NoEvents::Refused(rejection.into()))
     }
 
     /// Takes a command's events into the frame, if its claims are free and there is room.
-    fn take(&mut self, request: &Request, address: Address, events: Vec<Event>) -> Decided {
-        let before = self.changes.aggregate(self.store, address).into_owned();
+    fn take(
+        &mut self,
+        request: &Request,
+        address: Address,
+        before: &Folded,
+        events: Vec<Event>,
+    ) -> Result<Decided, StoreError> {
         let (count, bytes) = (self.events.count(), self.events.bytes());
         let mut after = before.clone();
         let mut types = Vec::with_capacity(events.len());
         for event in events {
             let position = self.position + types.len() as u64 + 1;
             let (event_type, data) = event.encode();
-            self.events.push(&self.envelope(
-                request,
-                position,
-                after.revision,
-                &event_type,
-                event.version(),
-                data,
-            ));
+            let envelope =
+                self.envelope(request, position, after.revision, &event_type, event.version(), data);
+            self.events.push(&envelope);
             after = Folded { state: after.state.evolve(&event), revision: position };
             types.push(event_type);
         }
-        let refusal = self
-            .taken_claim(address, &after)
-            .map(Refusal::Rejected)
-            .or_else(|| (self.events.bytes() - bytes > self.bytes_max).then_some(Refusal::TooLarge));
+        let refusal = match self.taken_claim(address, &after)? {
+            Some(rejection) => Some(Refusal::Rejected(rejection)),
+            None if self.events.bytes() - bytes > self.bytes_max => Some(Refusal::TooLarge),
+            None => None,
+        };
         let is_full = self.events.bytes() > self.bytes_max;
         if refusal.is_some() || is_full {
             self.events.truncate(count, bytes);
-            return refusal.map_or(Decided::FrameIsFull, |refusal| Decided::Answer(Err(refusal)));
+            return Ok(refusal.map_or(Decided::FrameIsFull, |refusal| Decided::Answer(Err(refusal))));
         }
         let outcome = Outcome {
             revision: after.revision,
@@ -112,21 +137,22 @@ impl<'a> Frame<'a> {
         };
         if !outcome.events.is_empty() {
             self.position = after.revision;
-            self.changes.put(self.store, address, after, self.now);
+            self.speculation.put(address, before, after, self.now);
             if let Some(key) = request.key.clone() {
                 let keyed = KeyedOutcome { command_hash: key.command_hash, outcome: outcome.clone() };
-                self.changes.put_outcome(address, key.key, keyed);
+                self.speculation.put_outcome(address, key.key, keyed);
             }
         }
-        Decided::Answer(Ok(outcome))
+        Ok(Decided::Answer(Ok(outcome)))
     }
 
-    fn taken_claim(&self, address: Address, after: &Folded) -> Option<Rejection> {
-        let claims = after.state.claims();
-        let taken = claims
-            .iter()
-            .find(|claim| self.changes.holder(self.store, claim).is_some_and(|holder| holder != address));
-        taken.map(|claim| claim.taken)
+    fn taken_claim(&self, address: Address, after: &Folded) -> Result<Option<Rejection>, StoreError> {
+        for claim in after.state.claims() {
+            if self.speculation.holder(&claim)?.is_some_and(|holder| holder != address) {
+                return Ok(Some(claim.taken));
+            }
+        }
+        Ok(None)
     }
 
     fn envelope(
@@ -136,7 +162,7 @@ impl<'a> Frame<'a> {
         previous: u64,
         event_type: &str,
         version: u32,
-        data: Box<serde_json::value::RawValue>,
+        data: Box<RawValue>,
     ) -> Envelope {
         let key = request.key.clone();
         let (idempotencykey, commandhash) = key.map(|key| (key.key, key.command_hash)).unzip();
@@ -162,18 +188,15 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// What follows from a command.
-enum Following {
-    Events(Vec<Event>),
-    /// The command was decided before, under the same key.
-    Repeat(Outcome),
-}
-
 impl States for Frame<'_> {
     fn state(&self, kind: Kind, id: Uuid) -> Cow<'_, State> {
-        match self.changes.aggregate(self.store, (kind, id)) {
-            Cow::Borrowed(folded) => Cow::Borrowed(&folded.state),
-            Cow::Owned(folded) => Cow::Owned(folded.state),
+        match self.speculation.aggregate((kind, id)) {
+            Ok(folded) => Cow::Owned(folded.state.clone()),
+            Err(error) => {
+                // The decision goes on with something, and is thrown away.
+                self.unread.replace(Some(error));
+                Cow::Owned(kind.initial())
+            }
         }
     }
 }
@@ -182,11 +205,18 @@ impl States for Frame<'_> {
 mod tests {
     use domain::{Command, account, order};
     use serde_json::{Value, json};
+    use tempfile::TempDir;
 
     use super::*;
-    use crate::writer::submission::{IdempotencyKey, Meta};
+    use crate::submission::{IdempotencyKey, Meta};
 
     const ROOMY: usize = 100_000;
+
+    /// An empty store, in a folder that goes with it.
+    async fn store() -> (Store, TempDir) {
+        let folder = TempDir::new().unwrap();
+        (Store::open(folder.path().to_owned()).await.unwrap(), folder)
+    }
 
     fn frame(store: &Store, bytes_max: usize) -> Frame<'_> {
         Frame::new(store, Head::default(), "test", bytes_max, Timestamp::EARLIEST)
@@ -202,16 +232,16 @@ mod tests {
         request(id, Kind::Account, "register", fields)
     }
 
-    fn answer(decided: Decided) -> Answer {
-        match decided {
+    fn answer(decided: Result<Decided, StoreError>) -> Answer {
+        match decided.unwrap() {
             Decided::Answer(answer) => answer,
             Decided::FrameIsFull => panic!("the frame is full"),
         }
     }
 
-    #[test]
-    fn a_command_is_decided_on_what_its_frame_has_decided_already() {
-        let store = Store::default();
+    #[tokio::test]
+    async fn a_command_is_decided_on_what_its_frame_has_decided_already() {
+        let (store, _folder) = store().await;
         let mut frame = frame(&store, ROOMY);
         assert_eq!(answer(frame.decide(&register(1, "ada"))).unwrap().revision, 1);
         let taken = answer(frame.decide(&register(2, "ada")));
@@ -228,31 +258,32 @@ mod tests {
         assert_eq!(frame.finish().0.count(), 2);
     }
 
-    #[test]
-    fn what_does_not_fit_leaves_no_trace_and_goes_into_the_next_frame() {
-        let store = Store::default();
+    #[tokio::test]
+    async fn what_does_not_fit_leaves_no_trace_and_goes_into_the_next_frame() {
+        let (store, _folder) = store().await;
         let mut first = frame(&store, 500);
         assert!(answer(first.decide(&register(1, "ada"))).is_ok());
-        assert!(matches!(first.decide(&register(2, "bob")), Decided::FrameIsFull));
+        assert!(matches!(first.decide(&register(2, "bob")), Ok(Decided::FrameIsFull)));
         let (events, changes) = first.finish();
         assert_eq!(events.count(), 1);
 
-        let mut store = Store::default();
-        store.commit(changes, Head { sequence: 1, frame_id: None, position: 1, term: 1 });
+        let mut store = store;
+        let head = Head { sequence: 1, frame_id: None, position: 1, term: 1 };
+        store.commit(changes, head).await.unwrap();
         let mut next = frame(&store, 500);
         assert!(answer(next.decide(&register(2, "bob"))).is_ok());
     }
 
-    #[test]
-    fn what_fits_into_no_frame_is_refused() {
-        let store = Store::default();
+    #[tokio::test]
+    async fn what_fits_into_no_frame_is_refused() {
+        let (store, _folder) = store().await;
         let refused = answer(frame(&store, 10).decide(&register(1, "ada")));
         assert!(matches!(refused, Err(Refusal::TooLarge)), "{refused:?}");
     }
 
-    #[test]
-    fn a_key_known_in_the_frame_gives_the_first_outcome_again() {
-        let store = Store::default();
+    #[tokio::test]
+    async fn a_key_known_in_the_frame_gives_the_first_outcome_again() {
+        let (store, _folder) = store().await;
         let mut frame = frame(&store, ROOMY);
         let keyed = |command: Command, request: Request| Request {
             key: Some(IdempotencyKey::new("k".into(), &command)),

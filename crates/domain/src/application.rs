@@ -142,7 +142,7 @@ impl Kind {
         Kind::ALL.iter().copied().find(|kind| kind.plural() == plural)
     }
 
-    fn from_name(name: &str) -> Option<Kind> {
+    pub fn from_name(name: &str) -> Option<Kind> {
         Kind::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 }

@@ -162,7 +162,7 @@ impl Follower {
     }
 
     /// Until a frame was appended, or it is time to look without having been told.
-    async fn wait(&mut self) {
+    pub async fn wait(&mut self) {
         let Some(connection) = &mut self.connection else { return };
         match tokio::time::timeout(IDLE_RECHECK, connection.appended.next()).await {
             // One look serves all hints that have arrived.

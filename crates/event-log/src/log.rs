@@ -95,6 +95,10 @@ impl EventLog {
         }
     }
 
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     pub fn namespace(&self) -> &str {
         &self.namespace
     }

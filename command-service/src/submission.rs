@@ -1,16 +1,13 @@
 //! A command on its way to the writer, and the answer on its way back.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use domain::{Command, Rejection};
 use event_log::AppendError;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::oneshot;
 use uuid::Uuid;
-
-/// The writer answers within this time or the outcome is unknown to the client: longer than an append may
-/// take, because a command may wait for the append before its own.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// A parsed, checked command, and what came with it.
 #[derive(Clone, Debug)]
@@ -24,7 +21,7 @@ pub struct Request {
 }
 
 /// The client's name for one command to one aggregate, and a hash that tells the command from another.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdempotencyKey {
     pub key: String,
     pub command_hash: String,
@@ -41,7 +38,7 @@ impl IdempotencyKey {
 }
 
 /// Who caused what: kept with the events, never looked at by a decision.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Meta {
     pub correlation_id: Option<String>,
     pub causation_id: Option<String>,
@@ -49,7 +46,7 @@ pub struct Meta {
 }
 
 /// What came of an accepted command.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The position of the aggregate's last event.
     pub revision: u64,
@@ -83,11 +80,11 @@ pub enum Refusal {
     OutcomeUnknown,
 }
 
-impl From<AppendError> for Refusal {
-    fn from(error: AppendError) -> Self {
+impl From<&AppendError> for Refusal {
+    fn from(error: &AppendError) -> Self {
         match error {
             AppendError::Conflict => Refusal::NoWriter,
-            AppendError::Refused(reason) => Refusal::LogUnavailable(reason),
+            AppendError::Refused(reason) => Refusal::LogUnavailable(reason.clone()),
             AppendError::Unknown(_) => Refusal::OutcomeUnknown,
         }
     }
@@ -95,43 +92,20 @@ impl From<AppendError> for Refusal {
 
 pub type Answer = Result<Outcome, Refusal>;
 
-pub(super) struct Submission {
-    pub request: Request,
+/// A command in the writer's queue.
+pub struct Submission {
+    pub request: Arc<Request>,
     reply: oneshot::Sender<Answer>,
 }
 
 impl Submission {
+    pub fn new(request: Arc<Request>) -> (Self, oneshot::Receiver<Answer>) {
+        let (reply, answer) = oneshot::channel();
+        (Self { request, reply }, answer)
+    }
+
     pub fn answer(self, answer: Answer) {
         // Nobody listens any more if the client hung up; the effect is the same.
         let _ = self.reply.send(answer);
-    }
-}
-
-/// Hands commands to the writer. Cheap to clone.
-#[derive(Clone)]
-pub struct Handle {
-    queue: mpsc::Sender<Submission>,
-    is_ready: watch::Receiver<bool>,
-}
-
-impl Handle {
-    pub(super) fn new(queue: mpsc::Sender<Submission>, is_ready: watch::Receiver<bool>) -> Self {
-        Self { queue, is_ready }
-    }
-
-    /// Has the command decided. What follows does not depend on the caller's waiting for it.
-    pub async fn submit(&self, request: Request) -> Answer {
-        if !*self.is_ready.borrow() {
-            return Err(Refusal::NoWriter);
-        }
-        let (reply, answer) = oneshot::channel();
-        self.queue.try_send(Submission { request, reply }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Refusal::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => Refusal::NoWriter,
-        })?;
-        match tokio::time::timeout(ANSWER_TIME_MAX, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => Err(Refusal::OutcomeUnknown),
-        }
     }
 }

@@ -1,0 +1,122 @@
+//! The gateway takes commands to the writer, wherever it is: into its queue, if this instance writes, else
+//! over NATS to the instance that does. In between, when nobody writes, it waits a little.
+
+mod forward;
+
+pub use forward::serve as serve_forwarded;
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::Client;
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    time::Instant,
+};
+use uuid::Uuid;
+
+use crate::{
+    lease::Instance,
+    submission::{Answer, IdempotencyKey, Refusal, Request, Submission},
+};
+
+/// A command is answered within this time, or its outcome is unknown to the client: longer than an append may
+/// take, because a command may wait for the append before its own.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(15);
+/// A command waits at most this long for somebody to write. A graceful change of writers takes a fraction of
+/// it, and the lease of one that died runs out within it.
+const NO_WRITER_WAIT: Duration = Duration::from_secs(3);
+/// The pause before a writer that is only just opening its term is asked again.
+const RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// Where commands are decided now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Nobody is known to write.
+    Nowhere,
+    Here,
+    There(Instance),
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway(Arc<Inner>);
+
+struct Inner {
+    queue: mpsc::Sender<Submission>,
+    route: watch::Receiver<Route>,
+    client: Client,
+    namespace: String,
+    /// Commands that may be under way here at once.
+    under_way: Semaphore,
+}
+
+impl Gateway {
+    pub fn new(
+        queue: mpsc::Sender<Submission>,
+        route: watch::Receiver<Route>,
+        client: Client,
+        namespace: &str,
+    ) -> Self {
+        let under_way = Semaphore::new(queue.max_capacity());
+        Self(Arc::new(Inner { queue, route, client, namespace: namespace.to_owned(), under_way }))
+    }
+
+    pub fn route(&self) -> Route {
+        *self.0.route.borrow()
+    }
+
+    /// Has the command decided. What follows does not depend on the caller's waiting for it.
+    pub async fn submit(&self, request: Request) -> Answer {
+        let Ok(_permit) = self.0.under_way.try_acquire() else { return Err(Refusal::Overloaded) };
+        let deadline = Instant::now() + ANSWER_TIME_MAX;
+        match tokio::time::timeout_at(deadline, self.0.decide(request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Refusal::OutcomeUnknown),
+        }
+    }
+}
+
+impl Inner {
+    async fn decide(&self, request: Request) -> Answer {
+        let mut request = Arc::new(request);
+        let mut route = self.route.clone();
+        let patience = Instant::now() + NO_WRITER_WAIT;
+        loop {
+            let current = *route.borrow_and_update();
+            let answer = match current {
+                Route::Nowhere => Err(Refusal::NoWriter),
+                Route::Here => self.decide_here(request.clone()).await,
+                Route::There(writer) => {
+                    Arc::make_mut(&mut request).make_repeatable();
+                    self.decide_there(writer, &request, &mut route).await
+                }
+            };
+            match answer {
+                // Certainly without effect.
+                Err(Refusal::NoWriter) if Instant::now() < patience => {}
+                // A writer that went silent; who comes after it knows the command's key, if it had an effect.
+                Err(Refusal::OutcomeUnknown) if current != Route::Here => {}
+                answer => return answer,
+            }
+            let _ = tokio::time::timeout(RETRY_DELAY, route.changed()).await;
+        }
+    }
+
+    async fn decide_here(&self, request: Arc<Request>) -> Answer {
+        let (submission, answer) = Submission::new(request);
+        self.queue.try_send(submission).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Refusal::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Refusal::NoWriter,
+        })?;
+        answer.await.unwrap_or(Err(Refusal::OutcomeUnknown))
+    }
+}
+
+impl Request {
+    /// A command that leaves this instance may have to be sent again, so it needs a key.
+    fn make_repeatable(&mut self) {
+        if self.key.is_none() {
+            self.key = Some(IdempotencyKey::new(format!("forwarded-{}", Uuid::now_v7()), &self.command));
+        }
+    }
+}

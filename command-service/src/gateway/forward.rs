@@ -1,0 +1,188 @@
+//! Commands between instances, over NATS request/reply on `<namespace>.commands.<instance>`.
+
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_nats::{Message, RequestErrorKind};
+use domain::{Kind, Rejection, RejectionClass};
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::{Gateway, Inner, Route};
+use crate::{
+    lease::Instance,
+    submission::{Answer, IdempotencyKey, Meta, Outcome, Refusal, Request},
+};
+
+/// The writer answers within this time, which is longer than an append may take.
+const REPLY_TIME_MAX: Duration = Duration::from_secs(6);
+/// Codes and titles of rejections that are remembered; an application has a few dozen.
+const CONSTANTS_MAX: usize = 10_000;
+
+/// A command on its way to another instance, which parses it again.
+#[derive(Serialize, Deserialize)]
+struct Forwarded {
+    aggregate: String,
+    id: Uuid,
+    command: String,
+    data: Box<RawValue>,
+    key: Option<IdempotencyKey>,
+    if_match: Option<u64>,
+    meta: Meta,
+}
+
+/// [`Answer`] on its way back.
+#[derive(Serialize, Deserialize)]
+enum Reply {
+    Accepted(Outcome),
+    Missing { code: String, title: String },
+    Taken { code: String, title: String },
+    Rule { code: String, title: String },
+    RevisionMismatch { actual: u64 },
+    KeyReused,
+    TooLarge,
+    Overloaded,
+    NoWriter,
+    LogUnavailable(String),
+    OutcomeUnknown,
+}
+
+impl Inner {
+    pub(super) async fn decide_there(
+        &self,
+        writer: Instance,
+        request: &Request,
+        route: &mut watch::Receiver<Route>,
+    ) -> Answer {
+        let payload = serde_json::to_vec(&Forwarded::from(request)).expect("a command has string keys");
+        let message = async_nats::Request::new().payload(payload.into()).timeout(Some(REPLY_TIME_MAX));
+        let replied = tokio::select! {
+            replied = self.client.send_request(subject(&self.namespace, writer), message) => replied,
+            // Whoever writes next has opened a term before it answers: until then nothing of this one's comes.
+            _ = route.wait_for(|route| *route != Route::There(writer)) => return Err(Refusal::OutcomeUnknown),
+        };
+        match replied {
+            Ok(message) => match serde_json::from_slice::<Reply>(&message.payload) {
+                Ok(reply) => reply.into(),
+                Err(_) => Err(Refusal::OutcomeUnknown),
+            },
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => Err(Refusal::NoWriter),
+            Err(_) => Err(Refusal::OutcomeUnknown),
+        }
+    }
+}
+
+/// Answers what other instances forward to this one, for as long as there is a connection.
+pub async fn serve(gateway: Gateway, me: Instance) -> Result<(), async_nats::SubscribeError> {
+    let subject = subject(&gateway.0.namespace, me);
+    let mut messages = gateway.0.client.subscribe(subject).await?;
+    while let Some(message) = messages.next().await {
+        tokio::spawn(answer(gateway.clone(), message));
+    }
+    Ok(())
+}
+
+async fn answer(gateway: Gateway, message: Message) {
+    let Some(sender) = message.reply else { return };
+    let answer = match (parse(&message.payload), gateway.route()) {
+        (Some(request), Route::Here) => match gateway.0.under_way.try_acquire() {
+            Ok(_permit) => gateway.0.decide_here(request.into()).await,
+            Err(_) => Err(Refusal::Overloaded),
+        },
+        // A command that only another version of the application knows is none that this one can decide.
+        _ => Err(Refusal::NoWriter),
+    };
+    let reply = serde_json::to_vec(&Reply::from(answer)).expect("a reply is made of text and numbers");
+    // A sender that does not hear from us sends the command again.
+    let _ = gateway.0.client.publish(sender, reply.into()).await;
+}
+
+fn subject(namespace: &str, writer: Instance) -> String {
+    format!("{namespace}.commands.{writer}")
+}
+
+impl From<&Request> for Forwarded {
+    fn from(request: &Request) -> Self {
+        let (command, data) = request.command.encode();
+        Self {
+            aggregate: request.command.kind().plural().to_owned(),
+            id: request.id,
+            command,
+            data,
+            key: request.key.clone(),
+            if_match: request.if_match,
+            meta: request.meta.clone(),
+        }
+    }
+}
+
+fn parse(payload: &[u8]) -> Option<Request> {
+    let Forwarded { aggregate, id, command, data, key, if_match, meta } =
+        serde_json::from_slice(payload).ok()?;
+    let command = Kind::from_plural(&aggregate)?.command(&command, data.get()).ok()?;
+    Some(Request { id, command, key, if_match, meta })
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Ok(outcome) => Self::Accepted(outcome),
+            Err(Refusal::Rejected(Rejection { class, code, title })) => {
+                let (code, title) = (code.to_owned(), title.to_owned());
+                match class {
+                    RejectionClass::Missing => Self::Missing { code, title },
+                    RejectionClass::Taken => Self::Taken { code, title },
+                    RejectionClass::Rule => Self::Rule { code, title },
+                }
+            }
+            Err(Refusal::RevisionMismatch { actual }) => Self::RevisionMismatch { actual },
+            Err(Refusal::KeyReused) => Self::KeyReused,
+            Err(Refusal::TooLarge) => Self::TooLarge,
+            Err(Refusal::Overloaded) => Self::Overloaded,
+            Err(Refusal::NoWriter) => Self::NoWriter,
+            Err(Refusal::LogUnavailable(reason)) => Self::LogUnavailable(reason),
+            Err(Refusal::OutcomeUnknown) => Self::OutcomeUnknown,
+        }
+    }
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        Err(match reply {
+            Reply::Accepted(outcome) => return Ok(outcome),
+            Reply::Missing { code, title } => Rejection::missing(constant(code), constant(title)).into(),
+            Reply::Taken { code, title } => Rejection::taken(constant(code), constant(title)).into(),
+            Reply::Rule { code, title } => Rejection::rule(constant(code), constant(title)).into(),
+            Reply::RevisionMismatch { actual } => Refusal::RevisionMismatch { actual },
+            Reply::KeyReused => Refusal::KeyReused,
+            Reply::TooLarge => Refusal::TooLarge,
+            Reply::Overloaded => Refusal::Overloaded,
+            Reply::NoWriter => Refusal::NoWriter,
+            Reply::LogUnavailable(reason) => Refusal::LogUnavailable(reason),
+            Reply::OutcomeUnknown => Refusal::OutcomeUnknown,
+        })
+    }
+}
+
+/// Codes and titles are constants of the application; here they come from another instance, perhaps of a
+/// newer version. There are few, so each is kept for ever, once.
+fn constant(text: String) -> &'static str {
+    static CONSTANTS: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
+    let mut constants = CONSTANTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let constants = constants.get_or_insert_default();
+    if let Some(known) = constants.get(text.as_str()) {
+        return known;
+    }
+    if constants.len() >= CONSTANTS_MAX {
+        return "unknown";
+    }
+    let text: &'static str = Box::leak(text.into_boxed_str());
+    constants.insert(text);
+    text
+}

@@ -1,0 +1,208 @@
+//! The state store's files: an embedded key-value store (fjall) on local disk. Nothing is fsynced: what is
+//! lost or damaged is folded again from the log.
+
+use std::{
+    fs::{self, File},
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use domain::{Claim, Kind, application};
+use event_log::Checkpoint;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    changes::{Address, Changes, Folded, KeyedOutcome},
+    store::StoreError,
+};
+
+/// Raised when keys, or values other than states, are written in another way.
+const FORMAT: u32 = 1;
+/// Blocks that were read and are kept in memory.
+const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+/// What was written gathers in memory up to here before it becomes a sorted file.
+const WRITE_BUFFER_BYTES: u64 = 16 * 1024 * 1024;
+/// All journals together, which is also what is read again on opening. The least that fjall allows.
+const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+pub(super) struct Disk {
+    database: Database,
+    keys: Keyspace,
+    /// Held while the store is open: two processes in one folder would destroy it.
+    _lock: File,
+}
+
+/// Up to where the store has folded the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Progress {
+    pub position: u64,
+    pub frame_sequence: u64,
+    pub frame_id: Option<Uuid>,
+    /// The time of the last event, in microseconds since 1970.
+    pub time: i64,
+}
+
+/// What the store says of itself, written with every batch.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Meta {
+    format: u32,
+    /// Names and versions of the aggregates' states.
+    states: String,
+    progress: Progress,
+}
+
+impl From<Progress> for Checkpoint {
+    fn from(progress: Progress) -> Self {
+        let Progress { position, frame_sequence, frame_id, .. } = progress;
+        Self { position, frame_sequence, frame_id }
+    }
+}
+
+impl Disk {
+    /// Opens the store in `folder`, and says up to where it has folded the log. A store that is damaged or of
+    /// another version is thrown away.
+    pub fn open(folder: &Path) -> Result<(Self, Progress), StoreError> {
+        let lock = lock(folder)?;
+        let database = database(folder);
+        let reason = match open(&database).and_then(|(database, keys)| Ok((progress(&keys)?, database, keys)))
+        {
+            Ok((Ok(progress), database, keys)) => {
+                return Ok((Self { database, keys, _lock: lock }, progress));
+            }
+            Ok((Err(unfit), ..)) => unfit,
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(folder = %folder.display(), reason, "the state store is not usable; folding the log again");
+        remove(folder)?;
+        let (database, keys) = open(&database)?;
+        Ok((Self { database, keys, _lock: lock }, Progress::default()))
+    }
+
+    pub fn aggregate(&self, address: Address) -> Result<Option<Folded>, StoreError> {
+        let Some(value) = self.keys.get(aggregate_key(address))? else { return Ok(None) };
+        let (revision, state) = value.split_first_chunk().ok_or(StoreError::damaged("a state"))?;
+        let state = address.0.decode_state(state).map_err(StoreError::damaged)?;
+        Ok(Some(Folded { state, revision: u64::from_be_bytes(*revision) }))
+    }
+
+    pub fn holder(&self, claim: &Claim) -> Result<Option<Address>, StoreError> {
+        let Some(value) = self.keys.get(claim_key(claim))? else { return Ok(None) };
+        let (kind, id) = value.split_last_chunk().ok_or(StoreError::damaged("a claim"))?;
+        let kind = std::str::from_utf8(kind).ok().and_then(Kind::from_name);
+        Ok(Some((kind.ok_or(StoreError::damaged("a claim"))?, Uuid::from_bytes(*id))))
+    }
+
+    pub fn outcome(&self, address: Address, key: &str) -> Result<Option<KeyedOutcome>, StoreError> {
+        let value = self.keys.get(outcome_key(address, key))?;
+        value.map(|value| serde_json::from_slice(&value).map_err(StoreError::damaged)).transpose()
+    }
+
+    /// Writes the changes and how far they go: all of it or, after a crash, nothing.
+    pub fn write(&self, changes: &Changes, progress: Progress) -> Result<(), StoreError> {
+        let mut batch = self.database.batch();
+        for (address, folded) in &changes.aggregates {
+            let state = folded.state.encode();
+            batch.insert(
+                &self.keys,
+                aggregate_key(*address),
+                [&folded.revision.to_be_bytes(), &state[..]].concat(),
+            );
+        }
+        for (claim, holder) in &changes.claims {
+            match holder {
+                Some((kind, id)) => {
+                    batch.insert(
+                        &self.keys,
+                        claim_key(claim),
+                        [kind.name().as_bytes(), id.as_bytes()].concat(),
+                    );
+                }
+                None => batch.remove(&self.keys, claim_key(claim)),
+            }
+        }
+        for ((address, key), outcome) in &changes.outcomes {
+            let outcome = serde_json::to_vec(outcome).expect("an outcome is made of text and numbers");
+            batch.insert(&self.keys, outcome_key(*address, key), outcome);
+        }
+        batch.insert(&self.keys, META, meta(progress));
+        Ok(batch.commit()?)
+    }
+}
+
+/// Throws the store in `folder` away. It must not be open.
+pub(super) fn remove(folder: &Path) -> Result<(), StoreError> {
+    match fs::remove_dir_all(database(folder)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(StoreError::Folder { folder: folder.to_owned(), error })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn database(folder: &Path) -> PathBuf {
+    folder.join("database")
+}
+
+fn lock(folder: &Path) -> Result<File, StoreError> {
+    let failed = |error| StoreError::Folder { folder: folder.to_owned(), error };
+    fs::create_dir_all(folder).map_err(failed)?;
+    let lock = File::create(folder.join("lock")).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(StoreError::InUse { folder: folder.to_owned() }),
+        Err(fs::TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+fn open(folder: &Path) -> Result<(Database, Keyspace), StoreError> {
+    let database = Database::builder(folder)
+        .cache_size(CACHE_BYTES)
+        .max_journaling_size(JOURNAL_BYTES_MAX)
+        .worker_threads(1)
+        .open()?;
+    let keys = database
+        .keyspace("state", || KeyspaceCreateOptions::default().max_memtable_size(WRITE_BUFFER_BYTES))?;
+    if keys.get(META)?.is_none() && keys.is_empty()? {
+        keys.insert(META, meta(Progress::default()))?;
+        database.persist(PersistMode::Buffer)?;
+    }
+    Ok((database, keys))
+}
+
+/// How far the store has folded the log, or why it is not fit for that.
+fn progress(keys: &Keyspace) -> Result<Result<Progress, String>, StoreError> {
+    let Some(value) = keys.get(META)? else { return Ok(Err("it does not say what it is".into())) };
+    let Ok(Meta { format, states, progress }) = serde_json::from_slice(&value) else {
+        return Ok(Err("it says something unreadable of itself".into()));
+    };
+    let expected = application::state_fingerprint();
+    if (format, &states) != (FORMAT, &expected) {
+        return Ok(Err(format!(
+            "it holds format {format} of the states {states}, but this version keeps format {FORMAT} of {expected}"
+        )));
+    }
+    Ok(Ok(progress))
+}
+
+fn meta(progress: Progress) -> Vec<u8> {
+    let meta = Meta { format: FORMAT, states: application::state_fingerprint(), progress };
+    serde_json::to_vec(&meta).expect("it is made of text and numbers")
+}
+
+// A key begins with a letter that says what it is of. No name holds a zero byte, and an id has 16.
+
+const META: &[u8] = b"m";
+
+fn aggregate_key((kind, id): Address) -> Vec<u8> {
+    [b"a", kind.name().as_bytes(), b"\0", id.as_bytes()].concat()
+}
+
+fn claim_key(claim: &Claim) -> Vec<u8> {
+    [b"c", claim.taken.code.as_bytes(), b"\0", claim.value.as_bytes()].concat()
+}
+
+fn outcome_key((kind, id): Address, key: &str) -> Vec<u8> {
+    [b"k", kind.name().as_bytes(), b"\0", id.as_bytes(), key.as_bytes()].concat()
+}
