@@ -47,6 +47,11 @@ fn services_never_import_each_other() {
 }
 
 #[test]
+fn the_benchmarks_meet_the_services_as_programs_only() {
+    assert_eq!(ours("bench"), BTreeSet::from(["event-log", "stack"].map(String::from)));
+}
+
+#[test]
 fn the_query_service_knows_neither_the_domain_nor_the_log() {
     assert_eq!(ours("query-service"), BTreeSet::from(["service-kit".to_owned()]));
 }

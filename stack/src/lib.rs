@@ -1,7 +1,8 @@
 //! Everything on one machine: fetches the servers, starts and supervises the services, loads the sample.
 //!
 //! The binary `stack` is what `cargo run` starts. The integration tests use [`servers`] for a NATS and a Postgres
-//! of their own, [`services`] for the programs, and [`sample`] for the data to compare with.
+//! of their own, [`services`] for the programs, and [`sample`] for the data to compare with; the benchmarks use
+//! [`servers`] and [`program`].
 
 pub mod status;
 pub mod up;
@@ -17,6 +18,7 @@ pub mod ports;
 pub mod process;
 pub mod program;
 pub mod readiness;
+pub mod stop;
 
 mod data_folder;
 mod endpoints;
@@ -26,4 +28,3 @@ mod metrics;
 mod private_file;
 mod progress;
 mod screen;
-mod stop;

@@ -62,18 +62,20 @@ pub async fn migrate(binaries: &Path, database_url: &str, log: &Path) -> Result<
 /// The folder with the services' programs; builds them, once in a process, when we were started by cargo.
 pub async fn binaries() -> Result<&'static Path> {
     static FOLDER: OnceCell<PathBuf> = OnceCell::const_new();
-    Ok(FOLDER.get_or_try_init(find_or_build).await?)
+    let all = [COMMAND_SERVICE, PROJECTOR, QUERY_SERVICE];
+    Ok(FOLDER.get_or_try_init(|| find_or_build(&all)).await?)
 }
 
-async fn find_or_build() -> Result<PathBuf> {
+/// The same folder, with no more than the services named in it.
+pub async fn find_or_build(names: &[&'static str]) -> Result<PathBuf> {
     let us = env::current_exe().context("cannot tell where this program is")?;
     let folder = us.parent().context("this program is in no folder")?;
     // Cargo puts tests one level below the programs.
     let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     if let (Some(cargo), Some(package)) = (env::var_os("CARGO"), env::var_os("CARGO_MANIFEST_DIR")) {
-        build(&cargo, Path::new(&package), folder).await?;
+        build(&cargo, Path::new(&package), folder, names).await?;
     }
-    for name in [COMMAND_SERVICE, PROJECTOR, QUERY_SERVICE] {
+    for name in names {
         if !folder.join(name).is_file() {
             bail!(
                 "there is no {name} in {}: start the stack with `cargo run --release`, or put the services' \
@@ -86,7 +88,7 @@ async fn find_or_build() -> Result<PathBuf> {
 }
 
 /// Builds the services into the folder that we were built into: cargo names it `<target>/<profile>`.
-async fn build(cargo: &OsString, package: &Path, folder: &Path) -> Result<()> {
+async fn build(cargo: &OsString, package: &Path, folder: &Path, names: &[&str]) -> Result<()> {
     let (Some(target), Some(profile)) = (folder.parent(), folder.file_name().and_then(|name| name.to_str()))
     else {
         bail!("{} is not a folder that cargo builds into", folder.display());
@@ -94,7 +96,7 @@ async fn build(cargo: &OsString, package: &Path, folder: &Path) -> Result<()> {
     let profile = if profile == "debug" { "dev" } else { profile };
     let mut command = Command::new(cargo);
     command.args(["build", "--profile", profile]);
-    command.args(["--package", COMMAND_SERVICE, "--package", PROJECTOR, "--package", QUERY_SERVICE]);
+    command.args(names.iter().flat_map(|name| ["--package", name]));
     command.arg("--manifest-path").arg(package.join("Cargo.toml")).arg("--target-dir").arg(target);
     // What cargo told us of our own package is no business of the build: a build script that looks at it would
     // run again whenever somebody else builds.

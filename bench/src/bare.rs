@@ -1,0 +1,33 @@
+//! What JetStream alone takes: one client that publishes durable messages one after the other.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::time::Instant;
+
+use crate::contestants::Site;
+use crate::load::Measured;
+
+/// As large as a frame with one registration.
+const PAYLOAD_BYTES: usize = 512;
+
+/// Publishes for `warm_up` and `measure`, each message once the one before is durable.
+pub async fn publish(site: &Site, warm_up: Duration, measure: Duration) -> Result<Measured> {
+    let jetstream = site.make_stream("bare").await?;
+    let payload = vec![b'x'; PAYLOAD_BYTES];
+    let begin = Instant::now() + warm_up;
+    let end = begin + measure;
+    let mut measured = Measured::new(measure)?;
+    loop {
+        let sent = Instant::now();
+        if sent >= end {
+            return Ok(measured);
+        }
+        jetstream.publish("bare.0", payload.clone().into()).await?.await?;
+        measured.succeeded += 1;
+        let now = Instant::now();
+        if (begin..end).contains(&now) {
+            measured.latencies.record((now - sent).as_micros() as u64)?;
+        }
+    }
+}

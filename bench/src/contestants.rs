@@ -1,0 +1,112 @@
+//! What is measured, each in a process of its own: NATS, the command-service, the service to compare with.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use async_nats::jetstream::{self, stream};
+use stack::program::{Program, Running};
+use stack::servers::{Nats, ServerConfig};
+use stack::services::{self, COMMAND_SERVICE, ServiceConfig};
+use stack::{ports, process, readiness};
+use tempfile::TempDir;
+
+use crate::machine::Machine;
+
+/// The name of every stream and subject of the command-service starts with it.
+pub const NAMESPACE: &str = "bench";
+
+/// NATS in a folder that is its own.
+pub struct Site {
+    pub nats: Nats,
+    folder: TempDir,
+}
+
+impl Site {
+    pub async fn start() -> Result<Self> {
+        let folder = stack::servers::temporary_folder()?;
+        let nats = Nats::start(ServerConfig::within(folder.path().join("nats"))?).await?;
+        Ok(Self { nats, folder })
+    }
+
+    pub async fn client(&self) -> Result<async_nats::Client> {
+        async_nats::connect(self.nats.url()).await.context("cannot connect to NATS")
+    }
+
+    pub async fn machine(&self) -> Result<Machine> {
+        let version = self.client().await?.server_info().version;
+        Machine::examine(&version, self.folder.path())
+    }
+
+    /// Makes a stream that is as durable as the log: all subjects below `name`.
+    pub async fn make_stream(&self, name: &str) -> Result<jetstream::Context> {
+        let jetstream = jetstream::new(self.client().await?);
+        let config = stream::Config {
+            name: name.to_owned(),
+            subjects: vec![format!("{name}.>")],
+            storage: stream::StorageType::File,
+            discard: stream::DiscardPolicy::New,
+            allow_direct: true,
+            ..Default::default()
+        };
+        jetstream.create_stream(config).await.with_context(|| format!("cannot make the stream {name}"))?;
+        Ok(jetstream)
+    }
+
+    /// Starts the command-service and waits until it is ready.
+    pub async fn command_service(&self) -> Result<Service> {
+        let binaries = services::find_or_build(&[COMMAND_SERVICE]).await?;
+        let port = ports::next_free(0)?;
+        let config = ServiceConfig {
+            port,
+            namespace: NAMESPACE.to_owned(),
+            nats_url: self.nats.url(),
+            database_url: None,
+            log: self.folder.path().join("command-service.log"),
+        };
+        let mut program = services::program(&binaries, COMMAND_SERVICE, config);
+        program.env.push(("HEADWATER_DATA_DIR", self.data_folder().into()));
+        Service::start(program, port).await
+    }
+
+    /// Where the command-service keeps its state.
+    pub fn data_folder(&self) -> PathBuf {
+        self.folder.path().join(COMMAND_SERVICE)
+    }
+
+    /// Starts the service to compare with, over a stream of its own.
+    pub async fn naive_service(&self) -> Result<Service> {
+        self.make_stream("naive").await?;
+        let port = ports::next_free(0)?;
+        let program = Program {
+            name: "naive-service",
+            binary: std::env::current_exe()?,
+            args: vec!["naive-service".into()],
+            env: vec![
+                ("HEADWATER_LISTEN", format!("127.0.0.1:{port}").into()),
+                ("NATS_URL", self.nats.url().into()),
+            ],
+            folder: None,
+            user: None,
+            log: self.folder.path().join("naive-service.log"),
+            readiness: readiness::Readiness::Health { base: format!("http://127.0.0.1:{port}") },
+            stop_signal: process::Signal::TERM,
+            retry_for: Duration::ZERO,
+        };
+        Service::start(program, port).await
+    }
+}
+
+/// A running service. Dropping it stops it.
+pub struct Service {
+    pub address: SocketAddr,
+    _running: Running,
+}
+
+impl Service {
+    async fn start(program: Program, port: u16) -> Result<Self> {
+        let running = Running::start(program).await?;
+        Ok(Self { address: (Ipv4Addr::LOCALHOST, port).into(), _running: running })
+    }
+}

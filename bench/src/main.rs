@@ -1,0 +1,96 @@
+//! The benchmarks of the write path: settings in, a report out.
+//!
+//! Everything runs in one thread, because the client shares the processors with what it measures.
+
+mod load;
+
+mod bare;
+mod commands;
+mod naive;
+
+mod contestants;
+mod http1;
+mod machine;
+mod report;
+mod requests;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use stack::stop::Stop;
+
+use report::Report;
+
+/// Measures Headwater's write path on this machine, beside simpler services with the same durability.
+///
+/// Starts its own NATS servers and services on free ports of 127.0.0.1 and in a temporary folder (of TMPDIR, which
+/// should be on the disk that is to be measured); Ctrl-C stops all of it. Build with --release.
+#[derive(Parser)]
+#[command(name = "headwater-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+
+    /// Also write the report as JSON into this file
+    #[arg(long, global = true, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    #[command(flatten)]
+    Measure(Benchmark),
+    /// The service to compare with; `commands` starts it
+    #[command(hide = true)]
+    NaiveService(naive::Options),
+}
+
+#[derive(Subcommand)]
+enum Benchmark {
+    /// Commands per second and their latency, beside a service that publishes a message an event
+    Commands(commands::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let benchmark = match cli.task {
+        Task::Measure(benchmark) => benchmark,
+        // It gets as many threads as the service that it is compared with.
+        Task::NaiveService(options) => {
+            return tokio::runtime::Runtime::new()?.block_on(naive::serve(options));
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let report = runtime.block_on(async {
+        let stop = Stop::on_signals()?;
+        tokio::select! {
+            biased;
+            // What runs is stopped as it is dropped.
+            () = stop.requested() => anyhow::bail!("stopped"),
+            report = measure(benchmark) => report,
+        }
+    })?;
+    println!("{report}");
+    if let Some(file) = cli.json {
+        let json = serde_json::to_vec_pretty(&report)?;
+        std::fs::write(&file, json).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(())
+}
+
+async fn measure(benchmark: Benchmark) -> Result<Report> {
+    match benchmark {
+        Benchmark::Commands(options) => commands::measure(options).await,
+    }
+}

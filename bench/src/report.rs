@@ -1,0 +1,169 @@
+//! What a benchmark found, for people and as JSON.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::load::Measured;
+use crate::machine::Machine;
+
+#[derive(Serialize)]
+pub struct Report {
+    pub benchmark: &'static str,
+    /// What was asked for, in words.
+    pub settings: String,
+    pub machine: Machine,
+    pub rows: Vec<Row>,
+    pub facts: Vec<Fact>,
+    pub targets: Vec<Target>,
+}
+
+/// One kind of load on one contestant.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    pub contestant: &'static str,
+    pub what: &'static str,
+    pub connections: usize,
+    pub per_second: f64,
+    pub mean_ms: f64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub errors: u64,
+}
+
+/// A figure that is neither a load nor has a target.
+#[derive(Serialize)]
+pub struct Fact {
+    pub what: String,
+    pub value: String,
+}
+
+/// A promise, and whether it was kept.
+#[derive(Serialize)]
+pub struct Target {
+    pub what: String,
+    pub wanted: Bound,
+    /// The median of the runs.
+    pub found: f64,
+    pub runs: Vec<f64>,
+    pub is_met: bool,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Row {
+    pub fn new(
+        contestant: &'static str,
+        what: &'static str,
+        connections: usize,
+        measured: &Measured,
+    ) -> Self {
+        for (error, count) in &measured.errors {
+            eprintln!("{contestant}, {what}, {connections} connections: {count} × {error}");
+        }
+        Self {
+            contestant,
+            what,
+            connections,
+            per_second: measured.per_second(),
+            mean_ms: measured.mean_ms(),
+            p50_ms: measured.quantile_ms(0.5),
+            p99_ms: measured.quantile_ms(0.99),
+            errors: measured.errors.values().sum(),
+        }
+    }
+
+    /// Each figure's median over several runs of the same row; all errors.
+    pub fn median(runs: &[Row]) -> Option<Row> {
+        let of = |figure: fn(&Row) -> f64| median(runs.iter().map(figure).collect());
+        Some(Row {
+            per_second: of(|row| row.per_second),
+            mean_ms: of(|row| row.mean_ms),
+            p50_ms: of(|row| row.p50_ms),
+            p99_ms: of(|row| row.p99_ms),
+            errors: runs.iter().map(|row| row.errors).sum(),
+            ..runs.first()?.clone()
+        })
+    }
+}
+
+impl Target {
+    pub fn new(what: impl Into<String>, wanted: Bound, runs: Vec<f64>) -> Self {
+        let found = median(runs.clone());
+        let is_met = match wanted {
+            Bound::AtLeast(bound) => found >= bound,
+            Bound::AtMost(bound) => found <= bound,
+        };
+        Self { what: what.into(), wanted, found, runs, is_met }
+    }
+}
+
+/// The middle value; of an even number of values, the lower of the two.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}: {}\n{}", self.benchmark, self.settings, self.machine)?;
+        if !self.rows.is_empty() {
+            writeln!(
+                f,
+                "\n| what | connections | contestant | per second | p50 ms | p99 ms | mean ms | errors |"
+            )?;
+            writeln!(f, "|---|---:|---|---:|---:|---:|---:|---:|")?;
+        }
+        for row in &self.rows {
+            writeln!(f, "{row}")?;
+        }
+        if !self.facts.is_empty() {
+            writeln!(f, "\n| figure | value |\n|---|---:|")?;
+        }
+        for Fact { what, value } in &self.facts {
+            writeln!(f, "| {what} | {value} |")?;
+        }
+        if !self.targets.is_empty() {
+            writeln!(f, "\n| target | wanted | found | |\n|---|---:|---:|---|")?;
+        }
+        for Target { what, wanted, found, is_met, .. } in &self.targets {
+            let verdict = if *is_met { "met" } else { "MISSED" };
+            writeln!(f, "| {what} | {wanted} | {found:.2} | {verdict} |")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { contestant, what, connections, per_second, mean_ms, p50_ms, p99_ms, errors } = self;
+        write!(f, "| {what} | {connections} | {contestant} | {per_second:.0} ")?;
+        write!(f, "| {p50_ms:.2} | {p99_ms:.2} | {mean_ms:.2} | {errors} |")
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtLeast(bound) => write!(f, "≥ {bound}"),
+            Self::AtMost(bound) => write!(f, "≤ {bound}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_judged_by_the_median() {
+        assert!(Target::new("", Bound::AtLeast(2.0), vec![1.0, 3.0, 2.0]).is_met);
+        assert!(!Target::new("", Bound::AtMost(2.0), vec![9.0, 3.0, 1.0]).is_met);
+        assert!(!Target::new("", Bound::AtLeast(2.0), vec![]).is_met);
+    }
+}

@@ -1,0 +1,57 @@
+//! The commands that are sent, as requests: the same to every contestant.
+
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::http1::Request;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Command {
+    /// A new account: one event, and two values that must be unique
+    Register,
+    /// A new order of an account: one event
+    Place,
+}
+
+impl Command {
+    pub const ALL: [Self; 2] = [Self::Register, Self::Place];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Register => "register",
+            Self::Place => "place",
+        }
+    }
+}
+
+/// What one connection sends: `command`, each time to a new aggregate. Orders are placed by `accounts` in turn.
+pub fn each_new(command: Command, connection: usize, accounts: Arc<[Uuid]>) -> impl FnMut(&mut Request) {
+    let mut next = connection;
+    move |request| match command {
+        Command::Register => register(request, Uuid::now_v7()),
+        Command::Place => {
+            next += 1;
+            place(request, Uuid::now_v7(), accounts[next % accounts.len()]);
+        }
+    }
+}
+
+/// An account whose email address and username nobody else has.
+pub fn register(request: &mut Request, id: Uuid) {
+    let name = id.simple();
+    request.post(
+        format_args!("/accounts/{id}/register"),
+        format_args!(r#"{{"email":"{name}@example.org","username":"{name}"}}"#),
+    );
+}
+
+fn place(request: &mut Request, id: Uuid, account: Uuid) {
+    request.post(
+        format_args!("/orders/{id}/place"),
+        format_args!(r#"{{"account_id":"{account}","quantity":1,"amount_cents":2933,"currency":"USD"}}"#),
+    );
+}
