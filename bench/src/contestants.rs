@@ -63,10 +63,10 @@ impl Site {
             namespace: NAMESPACE.to_owned(),
             nats_url: self.nats.url(),
             database_url: None,
+            state_folder: Some(self.data_folder()),
             log: self.folder.path().join("command-service.log"),
         };
-        let mut program = services::program(&binaries, COMMAND_SERVICE, config);
-        program.env.push(("HEADWATER_DATA_DIR", self.data_folder().into()));
+        let program = services::program(&binaries, COMMAND_SERVICE, config);
         Service::start(program, port).await
     }
 

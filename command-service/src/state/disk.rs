@@ -9,7 +9,7 @@ use std::{
 
 use domain::{Claim, Kind, application};
 use event_log::Checkpoint;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -22,8 +22,12 @@ use super::{
 const FORMAT: u32 = 1;
 /// Blocks that were read and are kept in memory.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
-/// What was written gathers in memory up to here before it becomes a sorted file.
-const WRITE_BUFFER_BYTES: u64 = 16 * 1024 * 1024;
+/// What was written gathers in memory up to here before it becomes a sorted file; a few may wait for that.
+const WRITE_BUFFER_BYTES: u64 = 8 * 1024 * 1024;
+/// Threads that sort and merge files. With one, more write buffers wait in memory.
+const WORKER_THREADS: usize = 2;
+/// From here on a batch is written as sorted files.
+const INGEST_ENTRIES_MIN: usize = 50_000;
 /// All journals together, which is also what is read again on opening. The least that fjall allows.
 const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -101,34 +105,54 @@ impl Disk {
 
     /// Writes the changes and how far they go: all of it or, after a crash, nothing.
     pub fn write(&self, changes: &Changes, progress: Progress) -> Result<(), StoreError> {
-        let mut batch = self.database.batch();
-        for (address, folded) in &changes.aggregates {
-            let state = folded.state.encode();
-            batch.insert(
-                &self.keys,
-                aggregate_key(*address),
-                [&folded.revision.to_be_bytes(), &state[..]].concat(),
-            );
-        }
-        for (claim, holder) in &changes.claims {
-            match holder {
-                Some((kind, id)) => {
-                    batch.insert(
-                        &self.keys,
-                        claim_key(claim),
-                        [kind.name().as_bytes(), id.as_bytes()].concat(),
-                    );
-                }
-                None => batch.remove(&self.keys, claim_key(claim)),
+        let entries = entries(changes, progress);
+        if entries.len() >= INGEST_ENTRIES_MIN { self.ingest(entries) } else { self.insert(entries) }
+    }
+
+    fn insert(&self, entries: Vec<Entry>) -> Result<(), StoreError> {
+        // Reaches the operating system, so that it survives the death of the process.
+        let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
+        for (key, value) in entries {
+            match value {
+                Some(value) => batch.insert(&self.keys, key, value),
+                None => batch.remove(&self.keys, key),
             }
         }
-        for ((address, key), outcome) in &changes.outcomes {
-            let outcome = serde_json::to_vec(outcome).expect("an outcome is made of text and numbers");
-            batch.insert(&self.keys, outcome_key(*address, key), outcome);
-        }
-        batch.insert(&self.keys, META, meta(progress));
         Ok(batch.commit()?)
     }
+
+    /// Writes sorted files, without the detour over a journal: less than half the work for many entries.
+    fn ingest(&self, mut entries: Vec<Entry>) -> Result<(), StoreError> {
+        entries.sort_unstable();
+        let mut ingestion = self.keys.start_ingestion()?;
+        for (key, value) in entries {
+            match value {
+                Some(value) => ingestion.write(key, value)?,
+                None => ingestion.write_tombstone(key)?,
+            }
+        }
+        Ok(ingestion.finish()?)
+    }
+}
+
+/// A key and its value; none if it is to be forgotten.
+type Entry = (Vec<u8>, Option<Vec<u8>>);
+
+fn entries(changes: &Changes, progress: Progress) -> Vec<Entry> {
+    let name = |(kind, id): Address| [kind.name().as_bytes(), id.as_bytes()].concat();
+    let json = |outcome| serde_json::to_vec(outcome).expect("an outcome is made of text and numbers");
+    let aggregates = changes.aggregates.iter().map(|(address, folded)| {
+        let value = [&folded.revision.to_be_bytes()[..], &folded.state.encode()].concat();
+        (aggregate_key(*address), Some(value))
+    });
+    let claims = changes.claims.iter().map(|(claim, holder)| (claim_key(claim), holder.map(name)));
+    let outcomes = changes.outcomes.iter();
+    let outcomes =
+        outcomes.map(|((address, key), outcome)| (outcome_key(*address, key), Some(json(outcome))));
+    let mut entries = Vec::with_capacity(changes.len() + 1);
+    entries.extend(aggregates.chain(claims).chain(outcomes));
+    entries.push((META.to_vec(), Some(meta(progress))));
+    entries
 }
 
 /// Throws the store in `folder` away. It must not be open.
@@ -157,10 +181,15 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
 }
 
 fn open(folder: &Path) -> Result<(Database, Keyspace), StoreError> {
+    if folder.join("version").exists() && !has_journal(folder) {
+        // fjall would go on without, number its entries anew, and hide them behind the older ones.
+        return Err(StoreError::damaged("its journal is missing"));
+    }
     let database = Database::builder(folder)
         .cache_size(CACHE_BYTES)
+        .journal_compression(CompressionType::None)
         .max_journaling_size(JOURNAL_BYTES_MAX)
-        .worker_threads(1)
+        .worker_threads(WORKER_THREADS)
         .open()?;
     let keys = database
         .keyspace("state", || KeyspaceCreateOptions::default().max_memtable_size(WRITE_BUFFER_BYTES))?;
@@ -169,6 +198,11 @@ fn open(folder: &Path) -> Result<(Database, Keyspace), StoreError> {
         database.persist(PersistMode::Buffer)?;
     }
     Ok((database, keys))
+}
+
+fn has_journal(folder: &Path) -> bool {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    files.map(|file| file.path()).any(|path| path.extension().is_some_and(|extension| extension == "jnl"))
 }
 
 /// How far the store has folded the log, or why it is not fit for that.
