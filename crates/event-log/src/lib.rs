@@ -5,6 +5,8 @@
 //! log that is not the one they know.
 
 mod append;
+mod connection;
+mod envelope;
 mod follow;
 mod frame;
 mod log;
@@ -12,6 +14,7 @@ mod read;
 mod stream;
 
 pub use append::AppendError;
+pub use envelope::Envelope;
 pub use follow::{FollowError, Follower};
-pub use frame::{Encoded, Envelope, Frame, FrameError, NewFrame};
+pub use frame::{Encoded, Frame, FrameError, NewFrame};
 pub use log::{Checkpoint, EventLog, Head, LogError};
