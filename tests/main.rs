@@ -13,4 +13,5 @@ mod queries;
 mod reading;
 mod refusals;
 mod sample;
+mod seeking;
 mod writers;

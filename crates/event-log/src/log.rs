@@ -9,6 +9,7 @@ use async_nats::{
         stream::{LastRawMessageErrorKind, RawMessageErrorKind},
     },
 };
+use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::{
@@ -133,11 +134,19 @@ impl EventLog {
         Ok(stream.cached_info().state.last_sequence)
     }
 
-    /// The frame at a stream sequence, asked of the stream's leader.
+    /// Where the frame at a stream sequence is, asked of the stream's leader.
     pub(crate) async fn place_at(&self, sequence: u64) -> Result<Option<Place>, LogError> {
+        Ok(self.message_at(sequence).await?.map(|(place, _)| place))
+    }
+
+    /// The frame at a stream sequence, asked of the stream's leader.
+    pub(crate) async fn message_at(&self, sequence: u64) -> Result<Option<(Place, Bytes)>, LogError> {
         let leader = self.leader().await?;
         match self.answered(leader.get_raw_message(sequence)).await? {
-            Ok(message) => Ok(Some(Place::read(message.sequence, &message.headers)?)),
+            Ok(message) => {
+                let place = Place::read(message.sequence, &message.headers)?;
+                Ok(Some((place, message.payload)))
+            }
             Err(error) => match error.kind() {
                 RawMessageErrorKind::NoMessageFound => Ok(None),
                 RawMessageErrorKind::JetStream(error)

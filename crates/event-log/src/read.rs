@@ -35,6 +35,10 @@ impl Request {
     fn frames(sequence: u64) -> Self {
         Self { seq: sequence, batch: BATCH_FRAMES_MAX, max_bytes: BATCH_BYTES_MAX }
     }
+
+    fn one(sequence: u64) -> Self {
+        Self { batch: 1, ..Self::frames(sequence) }
+    }
 }
 
 /// A reader's own inbox, so that a request costs no subscription.
@@ -60,8 +64,8 @@ struct Asked {
 /// What has come of a batch.
 #[derive(Default)]
 struct Batch {
-    /// Where its first frame is.
-    first: Option<Place>,
+    /// Its first message, if only one was asked for: it is not parsed.
+    message: Option<(Place, Bytes)>,
     /// Its frames, up to the first that cannot be read.
     frames: Vec<Frame>,
     unreadable: Option<FrameError>,
@@ -70,7 +74,6 @@ struct Batch {
 impl Batch {
     /// Read as they come, while the next are on their way.
     fn push(&mut self, place: Place, payload: &[u8]) {
-        self.first.get_or_insert(place);
         if self.unreadable.is_none() {
             match Frame::read(place, payload) {
                 Ok(frame) => self.frames.push(frame),
@@ -114,11 +117,10 @@ impl Reader {
         }
     }
 
-    /// The frame at a stream sequence, if there is one.
-    pub async fn place(&mut self, sequence: u64) -> Result<Option<Place>, LogError> {
-        let request = Request { seq: sequence, batch: 1, max_bytes: BATCH_BYTES_MAX };
-        let (batch, _) = self.batch(request).await?;
-        Ok(batch.first.filter(|place| place.sequence == sequence))
+    /// The frame at a stream sequence, if there is one; not parsed.
+    pub async fn message(&mut self, sequence: u64) -> Result<Option<(Place, Bytes)>, LogError> {
+        let (batch, _) = self.batch(Request::one(sequence)).await?;
+        Ok(batch.message.filter(|(place, _)| place.sequence == sequence))
     }
 
     async fn ask(&mut self, request: Request) -> Result<(), LogError> {
@@ -145,7 +147,11 @@ impl Reader {
             };
             match answer {
                 Ok(Some(Answer::Frame(place, payload))) => {
-                    asked.batch.push(place, &payload);
+                    if request.batch == 1 {
+                        asked.batch.message = Some((place, payload));
+                    } else {
+                        asked.batch.push(place, &payload);
+                    }
                     asked.heard = Instant::now();
                 }
                 Ok(Some(Answer::End { left })) => {
