@@ -10,6 +10,8 @@ mod event_log;
 mod processes;
 mod projector;
 mod queries;
+mod reading;
 mod refusals;
 mod sample;
+mod seeking;
 mod writers;

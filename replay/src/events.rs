@@ -4,12 +4,16 @@ use std::collections::VecDeque;
 
 use anyhow::Context;
 use domain::{Event, Recorded, Timestamp};
-use event_log::{Checkpoint, Envelope, EventLog, Follower};
+use event_log::{Checkpoint, Envelope, EventLog, Follower, Frame, LogError, Target};
+
+use crate::from;
 
 /// Reads a log on after a checkpoint. What follows is checked to follow: see [`event_log::FollowError`].
 pub struct Events {
     follower: Follower,
     read: VecDeque<Envelope>,
+    /// The first event to be given, until it was reached.
+    from: Option<Target>,
 }
 
 impl Events {
@@ -18,7 +22,12 @@ impl Events {
     }
 
     pub fn after(log: &EventLog, checkpoint: Checkpoint) -> Self {
-        Self { follower: log.follow(checkpoint), read: VecDeque::new() }
+        Self { follower: log.follow(checkpoint), read: VecDeque::new(), from: None }
+    }
+
+    /// From the target on, which is sought, not read up to.
+    pub async fn from(log: &EventLog, target: Target) -> Result<Self, LogError> {
+        Ok(Self { from: Some(target), ..Self::after(log, log.seek(target).await?) })
     }
 
     /// The next event that is there now; none at the end of the log.
@@ -28,7 +37,7 @@ impl Events {
             if frames.is_empty() {
                 return Ok(None);
             }
-            self.read.extend(frames.into_iter().flat_map(|frame| frame.events));
+            self.take(frames);
         }
         Ok(self.read.pop_front())
     }
@@ -40,7 +49,17 @@ impl Events {
                 return Ok(envelope);
             }
             let frames = self.follower.next().await?;
-            self.read.extend(frames.into_iter().flat_map(|frame| frame.events));
+            self.take(frames);
+        }
+    }
+
+    fn take(&mut self, frames: Vec<Frame>) {
+        self.read.extend(frames.into_iter().flat_map(|frame| frame.events));
+        let Some(target) = self.from else { return };
+        // The frame with the target may begin before it.
+        while self.read.pop_front_if(|event| !from::is_reached(target, event)).is_some() {}
+        if !self.read.is_empty() {
+            self.from = None;
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Reads the log again, for people: is it whole, do the views follow from it, what happened to this one?
 
 mod events;
+pub mod from;
 mod verify;
 
 pub use events::Events;

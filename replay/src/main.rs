@@ -5,9 +5,9 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use domain::Kind;
-use event_log::EventLog;
+use event_log::{EventLog, Target};
 use replay::{Events, Report};
 use uuid::Uuid;
 
@@ -48,19 +48,27 @@ enum Command {
         #[arg(value_parser = aggregate)]
         aggregate: Kind,
         id: Uuid,
+        #[command(flatten)]
+        place: Place,
         /// One CloudEvent a line.
         #[arg(long)]
         json: bool,
     },
-    /// Show events as they happen, until Ctrl-C.
+    /// Show events as they happen, until Ctrl-C; only what is new, unless `--from` says otherwise.
     Tail {
-        /// Begin at this position; only what is new, if it is left out.
-        #[arg(long)]
-        from: Option<u64>,
+        #[command(flatten)]
+        place: Place,
         /// One CloudEvent a line.
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Args)]
+struct Place {
+    /// Begin at this position, or with the first event at or after this time: 9277, 2026-11-23T22:21:44Z, 2026-11-23.
+    #[arg(long, value_name = "POSITION|TIME", value_parser = replay::from::parse)]
+    from: Option<Target>,
 }
 
 fn aggregate(name: &str) -> Result<Kind, String> {
@@ -78,8 +86,10 @@ async fn main() -> anyhow::Result<ExitCode> {
     let log = EventLog::new(client, &arguments.namespace);
     let result = match arguments.command {
         Command::Verify { database_url } => verify(&log, &database_url).await,
-        Command::History { aggregate, id, json } => history(&log, aggregate, id, json).await,
-        Command::Tail { from, json } => tail(&log, from, json).await,
+        Command::History { aggregate, id, place, json } => {
+            history(&log, aggregate, id, place.from, json).await
+        }
+        Command::Tail { place, json } => tail(&log, place.from, json).await,
     };
     match result {
         // Whoever reads the output (`| head`) has read enough.
@@ -122,9 +132,15 @@ fn print_report(report: &Report) {
     println!("{}", if report.is_clean() { "all is well" } else { "NOT WELL" });
 }
 
-async fn history(log: &EventLog, aggregate: Kind, id: Uuid, json: bool) -> anyhow::Result<ExitCode> {
+async fn history(
+    log: &EventLog,
+    aggregate: Kind,
+    id: Uuid,
+    from: Option<Target>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let prefix = format!("{}.", aggregate.name());
-    let mut events = Events::from_start(log);
+    let mut events = Events::from(log, from.unwrap_or(Target::Position(0))).await?;
     let mut found = false;
     while let Some(event) = events.available().await? {
         if event.subject == id && event.r#type.starts_with(&prefix) {
@@ -133,14 +149,15 @@ async fn history(log: &EventLog, aggregate: Kind, id: Uuid, json: bool) -> anyho
         }
     }
     if !found {
-        eprintln!("nothing has happened to the {} {id}", aggregate.name());
+        let since = if from.is_some() { " since then" } else { "" };
+        eprintln!("nothing has happened to the {} {id}{since}", aggregate.name());
     }
     Ok(if found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn tail(log: &EventLog, from: Option<u64>, json: bool) -> anyhow::Result<ExitCode> {
+async fn tail(log: &EventLog, from: Option<Target>, json: bool) -> anyhow::Result<ExitCode> {
     let mut events = match from {
-        Some(_) => Events::from_start(log),
+        Some(target) => Events::from(log, target).await?,
         None => Events::after(log, log.head().await?.into()),
     };
     loop {
@@ -148,9 +165,7 @@ async fn tail(log: &EventLog, from: Option<u64>, json: bool) -> anyhow::Result<E
             event = events.next() => event?,
             _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
         };
-        if from.is_none_or(|from| event.position >= from) {
-            show(&event, json)?;
-        }
+        show(&event, json)?;
     }
 }
 

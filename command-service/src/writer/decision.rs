@@ -167,13 +167,13 @@ impl<'a> Frame<'a> {
         let key = request.key.clone();
         let (idempotencykey, commandhash) = key.map(|key| (key.key, key.command_hash)).unzip();
         Envelope {
-            specversion: Envelope::SPECVERSION.to_owned(),
+            specversion: Envelope::SPECVERSION.into(),
             id: position.to_string(),
             source: self.source.clone(),
             r#type: event_type.to_owned(),
             subject: request.id,
             time: self.now.into(),
-            datacontenttype: Envelope::DATACONTENTTYPE.to_owned(),
+            datacontenttype: Envelope::DATACONTENTTYPE.into(),
             dataschema: Envelope::schema(event_type, version),
             data,
             position,

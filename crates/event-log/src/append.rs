@@ -10,6 +10,7 @@ use async_nats::jetstream::{
 use tokio::time::Instant;
 
 use crate::{
+    connection::Connection,
     frame::NewFrame,
     log::{EventLog, Head, LogError, REQUEST_TIMEOUT},
 };
@@ -92,11 +93,16 @@ impl EventLog {
             .headers(frame.headers())
             .payload(frame.payload.clone())
             .expected_last_subject_sequence(head.sequence);
+        let connection = Connection::of_next_request(&self.client);
         let publish = async { self.jetstream.send_publish(self.subject.clone(), message).await?.await };
-        match tokio::time::timeout(REQUEST_TIMEOUT, publish).await {
-            Ok(Ok(ack)) => Attempt::Stored(ack.sequence),
-            Ok(Err(error)) => classify(&error),
-            Err(_) => Attempt::Unknown("no answer in time".into()),
+        tokio::select! {
+            biased;
+            answer = tokio::time::timeout(REQUEST_TIMEOUT, publish) => match answer {
+                Ok(Ok(ack)) => Attempt::Stored(ack.sequence),
+                Ok(Err(error)) => classify(&error),
+                Err(_) => Attempt::Unknown("no answer in time".into()),
+            },
+            () = connection.replaced() => Attempt::Unknown("the connection was lost".into()),
         }
     }
 }

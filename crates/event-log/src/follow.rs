@@ -120,8 +120,8 @@ impl Follower {
         let Checkpoint { frame_sequence, frame_id: Some(expected), .. } = self.checkpoint else {
             return Ok(());
         };
-        let found = self.reader().place(frame_sequence).await.map_err(|error| self.explain(error))?;
-        if found.map(|place| place.id) == Some(expected) {
+        let found = self.reader().message(frame_sequence).await.map_err(|error| self.explain(error))?;
+        if found.map(|(place, _)| place.id) == Some(expected) {
             return Ok(());
         }
         // A follower replica may lag behind a reader that another replica served, so the leader decides.

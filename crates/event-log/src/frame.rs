@@ -3,12 +3,9 @@
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::log::Head;
+use crate::{envelope::Envelope, log::Head};
 
 const FORMAT: u64 = 1;
 const CONTENT_TYPE: &str = "application/cloudevents-batch+json";
@@ -22,61 +19,6 @@ pub(crate) mod header {
     pub const TERM: &str = "Headwater-Term";
     pub const PREVIOUS_FRAME: &str = "Headwater-Previous-Frame";
     pub const CONTENT_TYPE: &str = "Content-Type";
-}
-
-/// One event as a CloudEvent. Positions are strings in JSON, because CloudEvents' integers have 32 bits.
-/// Attributes that are unknown to this version are ignored on reading.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Envelope {
-    pub specversion: String,
-    /// Unique within `source`: the position.
-    pub id: String,
-    /// The log: `/<namespace>`.
-    pub source: String,
-    /// Such as `account.registered`.
-    pub r#type: String,
-    /// The aggregate's id.
-    pub subject: Uuid,
-    /// When the event was decided; never earlier than the event before it.
-    pub time: Timestamp,
-    pub datacontenttype: String,
-    /// `urn:headwater:<type>:<version>`.
-    pub dataschema: String,
-    pub data: Box<RawValue>,
-
-    #[serde(with = "decimal")]
-    pub position: u64,
-    /// The position of the aggregate's event before this one; 0 for its first.
-    #[serde(with = "decimal")]
-    pub previous: u64,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub idempotencykey: Option<String>,
-    /// A hash of the command, kept with its idempotency key to tell a repeat from another command.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub commandhash: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub correlationid: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub causationid: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub actor: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub traceparent: Option<String>,
-}
-
-impl Envelope {
-    pub const SPECVERSION: &'static str = "1.0";
-    pub const DATACONTENTTYPE: &'static str = "application/json";
-
-    /// The value of `dataschema` for an event's type and version.
-    pub fn schema(event_type: &str, version: u32) -> String {
-        format!("urn:headwater:{event_type}:{version}")
-    }
-
-    /// The event's version, which is the last part of `dataschema`.
-    pub fn version(&self) -> Option<u32> {
-        self.dataschema.rsplit_once(':')?.1.parse().ok()
-    }
 }
 
 /// Events encoded one by one, on their way into a frame.
@@ -219,8 +161,10 @@ pub struct Frame {
 impl Frame {
     pub(crate) fn read(place: Place, payload: &[u8]) -> Result<Self, FrameError> {
         let error = |problem: String| FrameError { sequence: place.sequence, problem };
-        let events: Vec<Envelope> = serde_json::from_slice(payload)
-            .map_err(|cause| error(format!("payload is unreadable: {cause}")))?;
+        let unreadable = |cause: &dyn std::fmt::Display| error(format!("payload is unreadable: {cause}"));
+        // Checked as a whole, because that is faster than string by string.
+        let text = std::str::from_utf8(payload).map_err(|cause| unreadable(&cause))?;
+        let events: Vec<Envelope> = serde_json::from_str(text).map_err(|cause| unreadable(&cause))?;
         let expected = place.first..place.first + place.count;
         if !events.iter().map(|event| event.position).eq(expected.clone()) {
             return Err(error(format!("holds other positions than {expected:?}")));
@@ -243,24 +187,11 @@ pub struct FrameError {
     pub problem: String,
 }
 
-/// Whole numbers of 64 bits as strings.
-mod decimal {
-    use std::borrow::Cow;
-
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(number)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-        let text = Cow::<str>::deserialize(deserializer)?;
-        text.parse().map_err(|_| D::Error::custom(format!("`{text}` is not a whole number")))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+    use serde_json::value::RawValue;
+
     use super::*;
 
     fn envelope(position: u64) -> Envelope {

@@ -9,9 +9,11 @@ use async_nats::{
         stream::{LastRawMessageErrorKind, RawMessageErrorKind},
     },
 };
+use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::{
+    connection::Connection,
     follow::Follower,
     frame::{FrameError, Place},
     stream,
@@ -115,7 +117,8 @@ impl EventLog {
 
     /// The end of the log, asked of the stream's leader: it contains every acknowledged append.
     pub async fn head(&self) -> Result<Head, LogError> {
-        match self.leader().await?.get_last_raw_message_by_subject(&self.subject).await {
+        let leader = self.leader().await?;
+        match self.answered(leader.get_last_raw_message_by_subject(&self.subject)).await? {
             Ok(message) => {
                 let place = Place::read(message.sequence, &message.headers)?;
                 let Place { sequence, id, term, .. } = place;
@@ -130,14 +133,24 @@ impl EventLog {
 
     /// The stream sequence of the last frame, asked of the stream's leader; 0 in an empty log.
     pub async fn last_sequence(&self) -> Result<u64, LogError> {
-        let stream = self.jetstream.get_stream(&self.stream).await.map_err(LogError::unavailable)?;
+        let stream = self.answered(self.jetstream.get_stream(&self.stream)).await?;
+        let stream = stream.map_err(LogError::unavailable)?;
         Ok(stream.cached_info().state.last_sequence)
     }
 
-    /// The frame at a stream sequence, asked of the stream's leader.
+    /// Where the frame at a stream sequence is, asked of the stream's leader.
     pub(crate) async fn place_at(&self, sequence: u64) -> Result<Option<Place>, LogError> {
-        match self.leader().await?.get_raw_message(sequence).await {
-            Ok(message) => Ok(Some(Place::read(message.sequence, &message.headers)?)),
+        Ok(self.message_at(sequence).await?.map(|(place, _)| place))
+    }
+
+    /// The frame at a stream sequence, asked of the stream's leader.
+    pub(crate) async fn message_at(&self, sequence: u64) -> Result<Option<(Place, Bytes)>, LogError> {
+        let leader = self.leader().await?;
+        match self.answered(leader.get_raw_message(sequence)).await? {
+            Ok(message) => {
+                let place = Place::read(message.sequence, &message.headers)?;
+                Ok(Some((place, message.payload)))
+            }
             Err(error) => match error.kind() {
                 RawMessageErrorKind::NoMessageFound => Ok(None),
                 RawMessageErrorKind::JetStream(error)
@@ -153,6 +166,16 @@ impl EventLog {
     /// Reads on after `checkpoint`, for ever.
     pub fn follow(&self, checkpoint: Checkpoint) -> Follower {
         Follower::new(self.clone(), checkpoint)
+    }
+
+    /// Waits for an answer only while it can still come.
+    async fn answered<A>(&self, request: impl Future<Output = A>) -> Result<A, LogError> {
+        let connection = Connection::of_next_request(&self.client);
+        tokio::select! {
+            biased;
+            answer = request => Ok(answer),
+            () = connection.replaced() => Err(LogError::unavailable("the connection was lost")),
+        }
     }
 
     async fn leader(&self) -> Result<jetstream::stream::Stream<()>, LogError> {

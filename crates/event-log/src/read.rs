@@ -3,26 +3,42 @@
 
 use std::time::Duration;
 
-use async_nats::{HeaderMap, StatusCode, Subscriber};
+use async_nats::{HeaderMap, Message, StatusCode, Subscriber};
+use bytes::Bytes;
 use futures::StreamExt;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::{
+    connection::{Connection, LOOK_EVERY},
     frame::{Frame, FrameError, Place},
     log::{EventLog, LogError},
 };
 
-/// At most this many frames, and about this many bytes, come with one request.
+/// At most this many frames, and about this many bytes, come with one request: a reader holds a batch that it
+/// gives, and the next, which is on its way meanwhile. More bytes are no faster to read, and slower to hold.
 const BATCH_FRAMES_MAX: u32 = 256;
-const BATCH_BYTES_MAX: u32 = 4 * 1024 * 1024;
+const BATCH_BYTES_MAX: u32 = 1024 * 1024;
 /// Between two messages of one batch no more than this may pass.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(2);
+/// On the message that ends a batch: how many messages the stream has after it.
+const NUM_PENDING: &str = "Nats-Num-Pending";
 
-#[derive(Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 struct Request {
     seq: u64,
     batch: u32,
     max_bytes: u32,
+}
+
+impl Request {
+    fn frames(sequence: u64) -> Self {
+        Self { seq: sequence, batch: BATCH_FRAMES_MAX, max_bytes: BATCH_BYTES_MAX }
+    }
+
+    fn one(sequence: u64) -> Self {
+        Self { batch: 1, ..Self::frames(sequence) }
+    }
 }
 
 /// A reader's own inbox, so that a request costs no subscription.
@@ -31,84 +47,171 @@ pub(crate) struct Reader {
     inbox: String,
     answers: Subscriber,
     /// Tells the answers to this request from late ones to an earlier request.
-    request: u64,
+    number: u64,
+    /// What was asked and not taken yet. It stays when the one who waits for it gives up waiting.
+    asked: Option<Asked>,
+}
+
+/// A batch that is on its way.
+struct Asked {
+    request: Request,
+    batch: Batch,
+    connection: Connection,
+    /// When the last message of it came, or it was asked.
+    heard: Instant,
+}
+
+/// What has come of a batch.
+#[derive(Default)]
+struct Batch {
+    /// Its first message, if only one was asked for: it is not parsed.
+    message: Option<(Place, Bytes)>,
+    /// Its frames, up to the first that cannot be read.
+    frames: Vec<Frame>,
+    unreadable: Option<FrameError>,
+}
+
+impl Batch {
+    /// Read as they come, while the next are on their way.
+    fn push(&mut self, place: Place, payload: &[u8]) {
+        if self.unreadable.is_none() {
+            match Frame::read(place, payload) {
+                Ok(frame) => self.frames.push(frame),
+                Err(error) => self.unreadable = Some(error),
+            }
+        }
+    }
+}
+
+/// What a message of a batch says.
+enum Answer {
+    Frame(Place, Bytes),
+    /// The end of the batch, and how many messages come after it.
+    End {
+        left: u64,
+    },
 }
 
 impl Reader {
     pub async fn new(log: EventLog) -> Result<Self, LogError> {
         let inbox = log.client.new_inbox();
         let answers = log.client.subscribe(format!("{inbox}.*")).await.map_err(LogError::unavailable)?;
-        Ok(Self { log, inbox, answers, request: 0 })
+        Ok(Self { log, inbox, answers, number: 0, asked: None })
     }
 
     /// The frames from stream sequence `sequence` on: as many as one batch holds, none if there are none.
-    /// Any server that keeps the stream may answer, so the newest frames may be missing.
+    /// Any server that keeps the stream may answer, so the newest frames may be missing. If there are more,
+    /// the next batch is on its way while the caller works on this one.
     pub async fn frames(&mut self, sequence: u64) -> Result<Vec<Frame>, LogError> {
-        self.request(&Request { seq: sequence, batch: BATCH_FRAMES_MAX, max_bytes: BATCH_BYTES_MAX }).await?;
-        let mut frames = Vec::new();
-        while let Some((place, payload)) = self.answer().await? {
-            match Frame::read(place, &payload) {
-                Ok(frame) => frames.push(frame),
-                Err(error) if frames.is_empty() => return Err(error.into()),
-                // What is readable goes first; the next request meets the error.
-                Err(_) => break,
+        let (batch, left) = self.batch(Request::frames(sequence)).await?;
+        match batch {
+            // What is readable goes first; the next request meets the error.
+            Batch { frames, unreadable: Some(error), .. } if frames.is_empty() => Err(error.into()),
+            Batch { frames, unreadable: Some(_), .. } => Ok(frames),
+            Batch { frames, .. } => {
+                if let Some(last) = frames.last().filter(|_| left > 0) {
+                    self.ask(Request::frames(last.sequence + 1)).await?;
+                }
+                Ok(frames)
             }
         }
-        Ok(frames)
     }
 
-    /// The frame at a stream sequence, if there is one.
-    pub async fn place(&mut self, sequence: u64) -> Result<Option<Place>, LogError> {
-        self.request(&Request { seq: sequence, batch: 1, max_bytes: BATCH_BYTES_MAX }).await?;
-        let mut found = None;
-        while let Some((place, _)) = self.answer().await? {
-            found = Some(place).filter(|place| place.sequence == sequence);
-        }
-        Ok(found)
+    /// The frame at a stream sequence, if there is one; not parsed.
+    pub async fn message(&mut self, sequence: u64) -> Result<Option<(Place, Bytes)>, LogError> {
+        let (batch, _) = self.batch(Request::one(sequence)).await?;
+        Ok(batch.message.filter(|(place, _)| place.sequence == sequence))
     }
 
-    async fn request(&mut self, request: &Request) -> Result<(), LogError> {
-        self.request += 1;
-        let subject = format!("$JS.API.DIRECT.GET.{}", self.log.stream);
-        let reply = format!("{}.{}", self.inbox, self.request);
-        let payload = serde_json::to_vec(request).map_err(LogError::unavailable)?;
+    async fn ask(&mut self, request: Request) -> Result<(), LogError> {
+        self.number += 1;
         let client = &self.log.client;
-        client.publish_with_reply(subject, reply, payload.into()).await.map_err(LogError::unavailable)
+        let connection = Connection::of_next_request(client);
+        let subject = format!("$JS.API.DIRECT.GET.{}", self.log.stream);
+        let reply = format!("{}.{}", self.inbox, self.number);
+        let payload = serde_json::to_vec(&request).map_err(LogError::unavailable)?;
+        client.publish_with_reply(subject, reply, payload.into()).await.map_err(LogError::unavailable)?;
+        self.asked = Some(Asked { request, batch: Batch::default(), connection, heard: Instant::now() });
+        Ok(())
     }
 
-    /// The next message of the batch; none at its end.
-    async fn answer(&mut self) -> Result<Option<(Place, bytes::Bytes)>, LogError> {
-        let request = self.request.to_string();
+    /// One batch, and how many frames come after it.
+    async fn batch(&mut self, request: Request) -> Result<(Batch, u64), LogError> {
+        if self.asked.as_ref().is_none_or(|asked| asked.request != request) {
+            self.ask(request).await?;
+        }
         loop {
-            let message = match tokio::time::timeout(MESSAGE_TIMEOUT, self.answers.next()).await {
+            let answer = self.answer().await;
+            let Some(asked) = &mut self.asked else {
+                return Err(LogError::unavailable("nothing was asked"));
+            };
+            match answer {
+                Ok(Some(Answer::Frame(place, payload))) => {
+                    if request.batch == 1 {
+                        asked.batch.message = Some((place, payload));
+                    } else {
+                        asked.batch.push(place, &payload);
+                    }
+                    asked.heard = Instant::now();
+                }
+                Ok(Some(Answer::End { left })) => {
+                    let batch = std::mem::take(&mut asked.batch);
+                    self.asked = None;
+                    return Ok((batch, left));
+                }
+                // Its rest went down with the connection.
+                Ok(None) if asked.connection.was_replaced() => self.ask(request).await?,
+                Ok(None) if asked.heard.elapsed() < MESSAGE_TIMEOUT => {}
+                Ok(None) => {
+                    self.asked = None;
+                    return Err(LogError::unavailable("no answer in time"));
+                }
+                Err(error) => {
+                    self.asked = None;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// What comes next of the batch; none if nothing came for a moment.
+    async fn answer(&mut self) -> Result<Option<Answer>, LogError> {
+        let number = self.number.to_string();
+        loop {
+            let message = match tokio::time::timeout(LOOK_EVERY, self.answers.next()).await {
                 Ok(Some(message)) => message,
                 Ok(None) => return Err(LogError::unavailable("the connection is closed")),
-                Err(_) => return Err(LogError::unavailable("no answer in time")),
+                Err(_) => return Ok(None),
             };
-            if message.subject.rsplit('.').next() != Some(&request) {
-                continue;
+            if message.subject.rsplit('.').next() == Some(&number) {
+                return read(message).map(Some);
             }
-            return match message.status.as_ref().map(StatusCode::as_u16) {
-                None | Some(200) => {
-                    let headers = message.headers.unwrap_or_default();
-                    let place = Place::read(stream_sequence(&headers)?, &headers)?;
-                    Ok(Some((place, message.payload)))
-                }
-                // The end of the batch; no message at or after the sequence.
-                Some(204 | 404) => Ok(None),
-                Some(503) => Err(LogError::unavailable("no server answers for the stream")),
-                Some(status) => {
-                    let text = message.description.unwrap_or_default();
-                    Err(LogError::unavailable(format!("direct get failed: {status} {text}")))
-                }
-            };
         }
     }
 }
 
-fn stream_sequence(headers: &HeaderMap) -> Result<u64, FrameError> {
-    headers
-        .get(async_nats::header::NATS_SEQUENCE)
-        .and_then(|value| value.as_str().parse().ok())
-        .ok_or(FrameError { sequence: 0, problem: "a stored message came without its sequence".into() })
+fn read(message: Message) -> Result<Answer, LogError> {
+    let headers = message.headers.unwrap_or_default();
+    match message.status.as_ref().map(StatusCode::as_u16) {
+        None | Some(200) => {
+            let sequence = number(&headers, async_nats::header::NATS_SEQUENCE.as_ref());
+            let sequence = sequence.ok_or_else(|| FrameError {
+                sequence: 0,
+                problem: "a stored message came without its sequence".into(),
+            })?;
+            Ok(Answer::Frame(Place::read(sequence, &headers)?, message.payload))
+        }
+        Some(204) => Ok(Answer::End { left: number(&headers, NUM_PENDING).unwrap_or(0) }),
+        // No message at or after the sequence.
+        Some(404) => Ok(Answer::End { left: 0 }),
+        Some(503) => Err(LogError::unavailable("no server answers for the stream")),
+        Some(status) => {
+            let text = message.description.unwrap_or_default();
+            Err(LogError::unavailable(format!("direct get failed: {status} {text}")))
+        }
+    }
+}
+
+fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+    headers.get(name)?.as_str().parse().ok()
 }

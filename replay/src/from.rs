@@ -1,0 +1,51 @@
+//! Where in the log to begin, as people write it.
+
+use event_log::{Envelope, Target};
+use jiff::Timestamp;
+
+/// A position, a time, or a day, which begins at midnight UTC.
+pub fn parse(text: &str) -> Result<Target, String> {
+    if text.bytes().all(|byte| byte.is_ascii_digit())
+        && let Ok(position) = text.parse()
+    {
+        return Ok(Target::Position(position));
+    }
+    let time = text.parse::<Timestamp>().or_else(|_| format!("{text}T00:00:00Z").parse());
+    time.map(Target::Time).map_err(|_| {
+        "expected a position such as 9277, a time such as 2026-11-23T22:21:44Z (with `Z` or an offset), or a day such \
+         as 2026-11-23"
+            .to_owned()
+    })
+}
+
+/// Whether the event is the target or comes after it.
+pub fn is_reached(target: Target, event: &Envelope) -> bool {
+    match target {
+        Target::Position(position) => event.position >= position,
+        Target::Time(time) => event.time >= time,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(text: &str) -> Target {
+        Target::Time(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_place_is_a_position_a_time_or_a_day() {
+        assert_eq!(parse("9277"), Ok(Target::Position(9277)));
+        assert_eq!(parse("2026-11-23T22:21:44.5Z"), Ok(time("2026-11-23T22:21:44.5Z")));
+        assert_eq!(parse("2026-11-23T22:21:44+01:00"), Ok(time("2026-11-23T21:21:44Z")));
+        assert_eq!(parse("2026-11-23"), Ok(time("2026-11-23T00:00:00Z")));
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_examples_of_what_is_meant() {
+        for text in ["", "-1", "yesterday", "2026-11-23T22:21:44", "99999999999999999999999", "2026-13-01"] {
+            assert!(parse(text).unwrap_err().contains("2026-11-23T22:21:44Z"), "{text}");
+        }
+    }
+}
