@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use async_nats::jetstream::{self, stream};
 use stack::program::{Program, Running};
-use stack::servers::{Nats, ServerConfig};
+use stack::servers::{NatsCluster, ServerConfig};
 use stack::services::{self, COMMAND_SERVICE, ServiceConfig};
 use stack::{ports, process, readiness};
 use tempfile::TempDir;
@@ -17,21 +17,29 @@ use crate::machine::Machine;
 /// The name of every stream and subject of the command-service starts with it.
 pub const NAMESPACE: &str = "bench";
 
-/// NATS in a folder that is its own.
+/// NATS on one node or several, in a folder that is its own.
 pub struct Site {
-    pub nats: Nats,
+    pub nats: NatsCluster,
     folder: TempDir,
 }
 
 impl Site {
-    pub async fn start() -> Result<Self> {
+    pub async fn start(nats_nodes: usize) -> Result<Self> {
         let folder = stack::servers::temporary_folder()?;
-        let nats = Nats::start(ServerConfig::within(folder.path().join("nats"))?).await?;
+        let node = |node| ServerConfig::within(folder.path().join(format!("nats-{node}")));
+        let nats = NatsCluster::start((1..=nats_nodes).map(node).collect::<Result<_>>()?).await?;
         Ok(Self { nats, folder })
     }
 
     pub async fn client(&self) -> Result<async_nats::Client> {
-        async_nats::connect(self.nats.url()).await.context("cannot connect to NATS")
+        let url = self.nats.url();
+        let servers: Vec<&str> = url.split(',').collect();
+        async_nats::connect(servers).await.context("cannot connect to NATS")
+    }
+
+    /// Every stream has a copy on each node.
+    fn replicas(&self) -> usize {
+        self.nats.nodes.len()
     }
 
     pub async fn machine(&self) -> Result<Machine> {
@@ -48,6 +56,7 @@ impl Site {
             storage: stream::StorageType::File,
             discard: stream::DiscardPolicy::New,
             allow_direct: true,
+            num_replicas: self.replicas(),
             ..Default::default()
         };
         jetstream.create_stream(config).await.with_context(|| format!("cannot make the stream {name}"))?;
@@ -67,6 +76,7 @@ impl Site {
         };
         let mut program = services::program(&binaries, COMMAND_SERVICE, config);
         program.env.push(("HEADWATER_DATA_DIR", self.data_folder().into()));
+        program.env.push(("HEADWATER_LOG_REPLICAS", self.replicas().to_string().into()));
         Service::start(program, port).await
     }
 
