@@ -3,16 +3,13 @@
 
 mod targets;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use clap::Args;
-use uuid::Uuid;
 
 use crate::bare;
-use crate::contestants::{Service, Site};
-use crate::http1::{Connection, Request};
+use crate::contestants::Site;
 use crate::load::{Load, Measured};
 use crate::report::{Report, Row};
 use crate::requests::{self, Command};
@@ -87,9 +84,8 @@ pub async fn measure(options: Options) -> Result<Report> {
 
 async fn measure_once(options: &Options, site: &Site, run: usize) -> Result<Run> {
     let services = [(HEADWATER, site.command_service().await?), (NAIVE, site.naive_service().await?)];
-    let accounts: Arc<[Uuid]> = (0..ACCOUNTS).map(|_| Uuid::now_v7()).collect();
     // The service to compare with lets unknown accounts place orders.
-    register_all(&services[0].1, &accounts).await?;
+    let accounts = requests::some_accounts(services[0].1.address, ACCOUNTS).await?;
     let (warm_up, measure) =
         (Duration::from_secs_f64(options.warm_up), Duration::from_secs_f64(options.seconds));
     let mut rows = Run::new();
@@ -111,15 +107,4 @@ async fn measure_once(options: &Options, site: &Site, run: usize) -> Result<Run>
         }
     }
     Ok(rows)
-}
-
-async fn register_all(service: &Service, accounts: &[Uuid]) -> Result<()> {
-    let mut connection = Connection::open(service.address).await?;
-    let mut request = Request::default();
-    for id in accounts {
-        requests::register(&mut request, *id);
-        let answer = connection.call(&request).await?;
-        ensure!(answer.status == 201, "{}", String::from_utf8_lossy(answer.body));
-    }
-    Ok(())
 }

@@ -11,11 +11,15 @@ use stack::servers::{NatsCluster, ServerConfig};
 use stack::services::{self, COMMAND_SERVICE, ServiceConfig};
 use stack::{ports, process, readiness};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use crate::machine::Machine;
 
 /// The name of every stream and subject of the command-service starts with it.
 pub const NAMESPACE: &str = "bench";
+
+/// How long a service may take to stop before it is killed.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 /// NATS on one node or several, in a folder that is its own.
 pub struct Site {
@@ -111,12 +115,23 @@ impl Site {
 /// A running service. Dropping it stops it.
 pub struct Service {
     pub address: SocketAddr,
-    _running: Running,
+    /// From its start until it said that it was ready.
+    pub ready_after: Duration,
+    running: Running,
 }
 
 impl Service {
     async fn start(program: Program, port: u16) -> Result<Self> {
+        let started = Instant::now();
         let running = Running::start(program).await?;
-        Ok(Self { address: (Ipv4Addr::LOCALHOST, port).into(), _running: running })
+        Ok(Self { address: (Ipv4Addr::LOCALHOST, port).into(), ready_after: started.elapsed(), running })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    pub async fn stop(self) {
+        self.running.stop(STOP_WITHIN).await;
     }
 }
