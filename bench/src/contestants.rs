@@ -7,31 +7,43 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use async_nats::jetstream::{self, stream};
 use stack::program::{Program, Running};
-use stack::servers::{Nats, ServerConfig};
+use stack::servers::{NatsCluster, ServerConfig};
 use stack::services::{self, COMMAND_SERVICE, ServiceConfig};
 use stack::{ports, process, readiness};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use crate::machine::Machine;
 
 /// The name of every stream and subject of the command-service starts with it.
 pub const NAMESPACE: &str = "bench";
 
-/// NATS in a folder that is its own.
+/// How long a service may take to stop before it is killed.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// NATS on one node or several, in a folder that is its own.
 pub struct Site {
-    pub nats: Nats,
+    pub nats: NatsCluster,
     folder: TempDir,
 }
 
 impl Site {
-    pub async fn start() -> Result<Self> {
+    pub async fn start(nats_nodes: usize) -> Result<Self> {
         let folder = stack::servers::temporary_folder()?;
-        let nats = Nats::start(ServerConfig::within(folder.path().join("nats"))?).await?;
+        let node = |node| ServerConfig::within(folder.path().join(format!("nats-{node}")));
+        let nats = NatsCluster::start((1..=nats_nodes).map(node).collect::<Result<_>>()?).await?;
         Ok(Self { nats, folder })
     }
 
     pub async fn client(&self) -> Result<async_nats::Client> {
-        async_nats::connect(self.nats.url()).await.context("cannot connect to NATS")
+        let url = self.nats.url();
+        let servers: Vec<&str> = url.split(',').collect();
+        async_nats::connect(servers).await.context("cannot connect to NATS")
+    }
+
+    /// Every stream has a copy on each node.
+    fn replicas(&self) -> usize {
+        self.nats.nodes.len()
     }
 
     pub async fn machine(&self) -> Result<Machine> {
@@ -48,6 +60,7 @@ impl Site {
             storage: stream::StorageType::File,
             discard: stream::DiscardPolicy::New,
             allow_direct: true,
+            num_replicas: self.replicas(),
             ..Default::default()
         };
         jetstream.create_stream(config).await.with_context(|| format!("cannot make the stream {name}"))?;
@@ -66,7 +79,8 @@ impl Site {
             state_folder: Some(self.data_folder()),
             log: self.folder.path().join("command-service.log"),
         };
-        let program = services::program(&binaries, COMMAND_SERVICE, config);
+        let mut program = services::program(&binaries, COMMAND_SERVICE, config);
+        program.env.push(("HEADWATER_LOG_REPLICAS", self.replicas().to_string().into()));
         Service::start(program, port).await
     }
 
@@ -101,12 +115,23 @@ impl Site {
 /// A running service. Dropping it stops it.
 pub struct Service {
     pub address: SocketAddr,
-    _running: Running,
+    /// From its start until it said that it was ready.
+    pub ready_after: Duration,
+    running: Running,
 }
 
 impl Service {
     async fn start(program: Program, port: u16) -> Result<Self> {
+        let started = Instant::now();
         let running = Running::start(program).await?;
-        Ok(Self { address: (Ipv4Addr::LOCALHOST, port).into(), _running: running })
+        Ok(Self { address: (Ipv4Addr::LOCALHOST, port).into(), ready_after: started.elapsed(), running })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    pub async fn stop(self) {
+        self.running.stop(STOP_WITHIN).await;
     }
 }

@@ -1,6 +1,7 @@
 //! One HTTP/1.1 connection that is kept alive, with as little work a request as there can be: the client shares
 //! the processors with what it measures.
 
+use std::fmt::Arguments;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 
@@ -21,7 +22,7 @@ pub struct Request {
 
 impl Request {
     /// `POST` with a JSON body.
-    pub fn post(&mut self, path: std::fmt::Arguments<'_>, body: std::fmt::Arguments<'_>) {
+    pub fn post(&mut self, path: Arguments<'_>, body: Arguments<'_>) {
         self.bytes.clear();
         self.body.clear();
         let written = self.body.write_fmt(body).and_then(|()| {

@@ -134,6 +134,14 @@ impl Measured {
         Ok(Self { elapsed, latencies, succeeded: 0, errors: BTreeMap::new() })
     }
 
+    /// Counts one success that was not part of a load.
+    pub fn took(&mut self, latency: Duration) -> Result<()> {
+        self.elapsed += latency;
+        self.succeeded += 1;
+        self.latencies.record(latency.as_micros() as u64)?;
+        Ok(())
+    }
+
     pub fn per_second(&self) -> f64 {
         self.latencies.len() as f64 / self.elapsed.as_secs_f64()
     }

@@ -4,13 +4,20 @@
 
 mod load;
 
-mod bare;
+mod cold;
 mod commands;
+mod hot;
+mod profile;
+
+mod bare;
+mod contestants;
 mod naive;
 
-mod contestants;
+mod fill;
+mod folder;
 mod http1;
 mod machine;
+mod processes;
 mod report;
 mod requests;
 
@@ -51,6 +58,12 @@ enum Task {
 enum Benchmark {
     /// Commands per second and their latency, beside a service that publishes a message an event
     Commands(commands::Options),
+    /// Many clients and one account: every command is decided on the latest state
+    Hot(hot::Options),
+    /// A long history: start, memory, disk, and commands on accounts that nobody has commanded for long
+    Cold(cold::Options),
+    /// Where the processors' time goes under load, by process and, with perf, by function
+    Profile(profile::Options),
 }
 
 fn main() -> ExitCode {
@@ -92,5 +105,8 @@ fn run(cli: Cli) -> Result<()> {
 async fn measure(benchmark: Benchmark) -> Result<Report> {
     match benchmark {
         Benchmark::Commands(options) => commands::measure(options).await,
+        Benchmark::Hot(options) => hot::measure(options).await,
+        Benchmark::Cold(options) => cold::measure(options).await,
+        Benchmark::Profile(options) => profile::measure(options).await,
     }
 }

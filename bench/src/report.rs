@@ -78,6 +78,12 @@ impl Row {
         }
     }
 
+    /// The row of another run that is about the same.
+    pub fn find_same<'a>(&self, run: &'a [Row]) -> Option<&'a Row> {
+        let about = |row: &Row| (row.contestant, row.what, row.connections);
+        run.iter().find(|row| about(row) == about(self))
+    }
+
     /// Each figure's median over several runs of the same row; all errors.
     pub fn median(runs: &[Row]) -> Option<Row> {
         let of = |figure: fn(&Row) -> f64| median(runs.iter().map(figure).collect());

@@ -1,12 +1,15 @@
 //! The commands that are sent, as requests: the same to every contestant.
 
+use std::fmt::Arguments;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::http1::Request;
+use crate::http1::{Connection, Request};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -40,13 +43,39 @@ pub fn each_new(command: Command, connection: usize, accounts: Arc<[Uuid]>) -> i
     }
 }
 
+/// What one connection sends: one account gets a new name each time, that no other connection gives it.
+pub fn renames(account: Uuid, connection: usize) -> impl FnMut(&mut Request) {
+    let mut count = 0;
+    move |request| {
+        count += 1;
+        rename(request, account, format_args!("Name {connection} {count}"));
+    }
+}
+
+/// Registers new accounts, one after the other.
+pub async fn some_accounts(address: SocketAddr, count: usize) -> Result<Arc<[Uuid]>> {
+    let mut connection = Connection::open(address).await?;
+    let mut request = Request::default();
+    let accounts: Arc<[Uuid]> = (0..count).map(|_| Uuid::now_v7()).collect();
+    for id in &*accounts {
+        register(&mut request, *id);
+        let answer = connection.call(&request).await?;
+        ensure!(answer.status == 201, "{}", String::from_utf8_lossy(answer.body));
+    }
+    Ok(accounts)
+}
+
 /// An account whose email address and username nobody else has.
-pub fn register(request: &mut Request, id: Uuid) {
+fn register(request: &mut Request, id: Uuid) {
     let name = id.simple();
     request.post(
         format_args!("/accounts/{id}/register"),
         format_args!(r#"{{"email":"{name}@example.org","username":"{name}"}}"#),
     );
+}
+
+pub fn rename(request: &mut Request, account: Uuid, name: Arguments<'_>) {
+    request.post(format_args!("/accounts/{account}/rename"), format_args!(r#"{{"name":"{name}"}}"#));
 }
 
 fn place(request: &mut Request, id: Uuid, account: Uuid) {

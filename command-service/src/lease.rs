@@ -4,10 +4,8 @@
 
 use std::{fmt, time::Duration};
 
-use async_nats::{
-    Client,
-    jetstream::{self, kv, stream::StorageType},
-};
+use async_nats::jetstream::{self, kv, stream::StorageType};
+use event_log::EventLog;
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
@@ -55,14 +53,15 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub async fn open(client: &Client, namespace: &str, me: Instance) -> Result<Self, LeaseError> {
-        let mut jetstream = jetstream::new(client.clone());
+    pub async fn open(log: &EventLog, me: Instance) -> Result<Self, LeaseError> {
+        let mut jetstream = jetstream::new(log.client().clone());
         jetstream.set_timeout(REQUEST_TIMEOUT);
         let config = kv::Config {
-            bucket: format!("{namespace}_WRITER"),
+            bucket: format!("{}_WRITER", log.namespace()),
             description: "Which command-service writes to the log of Headwater".into(),
             max_age: LEASE_TIME,
             storage: StorageType::Memory,
+            num_replicas: log.replicas(),
             ..Default::default()
         };
         let bucket = match jetstream.get_key_value(&config.bucket).await {

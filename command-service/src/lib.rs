@@ -49,6 +49,11 @@ pub struct Config {
     #[arg(long, env = "HEADWATER_STATE_DIR", default_value = ".headwater/state")]
     pub state_dir: PathBuf,
 
+    /// Servers that keep a copy of the log, if the log has yet to be created; 1, or 3 or 5 in a cluster.
+    #[arg(long, env = "HEADWATER_LOG_REPLICAS", default_value_t = 1,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=5))]
+    pub log_replicas: usize,
+
     #[command(flatten)]
     pub service: config::ServiceArgs,
 }
@@ -57,7 +62,7 @@ pub struct Config {
 pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let health = Health::starting([writer::HEALTH_CHECK]);
     let client = nats::connect(&config.service.nats_url, "command-service").await?;
-    let log = EventLog::new(client.clone(), &config.service.namespace);
+    let log = EventLog::new(client.clone(), &config.service.namespace).with_replicas(config.log_replicas);
     let me = Instance::new();
     tracing::info!(address = %listener.local_addr()?, namespace = config.service.namespace, instance = %me,
         "serving commands");

@@ -121,7 +121,7 @@ impl Writer {
             None => opened.insert(Store::open(self.folder.clone()).await?),
         };
         self.log.ensure().await?;
-        let lease = Lease::open(self.log.client(), self.log.namespace(), self.me).await?;
+        let lease = Lease::open(&self.log, self.me).await?;
         while let Some(held) = self.stand_by(store, &lease).await? {
             let head = self.open_term(store).await?;
             self.go(Route::Here);

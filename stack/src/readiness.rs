@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -15,6 +15,8 @@ const CHECK_WITHIN: Duration = Duration::from_secs(2);
 pub enum Readiness {
     /// nats-server greets its clients once JetStream has recovered its streams.
     NatsGreeting { port: u16 },
+    /// In a cluster, JetStream answers once a majority has elected a leader.
+    JetStream { port: u16 },
     /// Postgres writes its state into its pid file.
     PostmasterFile { path: PathBuf },
     /// Our services answer 200, or a problem that says what is missing.
@@ -28,6 +30,9 @@ impl Readiness {
             Self::NatsGreeting { port } => timeout(CHECK_WITHIN, nats_greeting(*port))
                 .await
                 .unwrap_or_else(|_| Err(format!("no greeting on port {port}"))),
+            Self::JetStream { port } => timeout(CHECK_WITHIN, jetstream(*port))
+                .await
+                .unwrap_or_else(|_| Err("JetStream does not answer".to_owned())),
             Self::PostmasterFile { path } => postmaster_file(path, pid),
             Self::Health { base } => health(base).await,
         }
@@ -35,10 +40,41 @@ impl Readiness {
 }
 
 async fn nats_greeting(port: u16) -> Result<(), String> {
+    connect_to_nats(port).await.map(|_| ())
+}
+
+async fn connect_to_nats(port: u16) -> Result<BufReader<TcpStream>, String> {
     let connection = TcpStream::connect(("127.0.0.1", port)).await.map_err(|error| error.to_string())?;
+    let mut connection = BufReader::new(connection);
     let mut greeting = String::new();
-    BufReader::new(connection).read_line(&mut greeting).await.map_err(|error| error.to_string())?;
-    if greeting.starts_with("INFO ") { Ok(()) } else { Err(format!("port {port} does not speak NATS")) }
+    connection.read_line(&mut greeting).await.map_err(|error| error.to_string())?;
+    if greeting.starts_with("INFO ") {
+        Ok(connection)
+    } else {
+        Err(format!("port {port} does not speak NATS"))
+    }
+}
+
+/// Asks for the account's use of JetStream, which its leader answers, in NATS's own text protocol.
+async fn jetstream(port: u16) -> Result<(), String> {
+    let mut connection = connect_to_nats(port).await?;
+    // The inbox is known to the whole cluster, so that the question of another node needs another.
+    let inbox = format!("_INBOX.ready.{port}");
+    let question =
+        format!("CONNECT {{\"verbose\":false}}\r\nSUB {inbox} 1\r\nPUB $JS.API.INFO {inbox} 0\r\n\r\n");
+    connection.write_all(question.as_bytes()).await.map_err(|error| error.to_string())?;
+    let mut lines = connection.lines();
+    while let Some(line) = lines.next_line().await.map_err(|error| error.to_string())? {
+        if line.starts_with("-ERR") {
+            return Err(line);
+        }
+        if line.starts_with('{') {
+            let answer: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            let problem = answer["error"]["description"].as_str();
+            return problem.map_or(Ok(()), |problem| Err(problem.to_owned()));
+        }
+    }
+    Err("it closed the connection".to_owned())
 }
 
 fn postmaster_file(path: &Path, pid: u32) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use stack::servers::{self, Nats, Postgres, ServerConfig};
+use stack::servers::{self, Nats, NatsCluster, Postgres, ServerConfig};
 
 #[tokio::test]
 async fn nats_comes_back_on_the_same_port_after_sigkill() {
@@ -17,6 +17,20 @@ async fn nats_comes_back_on_the_same_port_after_sigkill() {
     drop(nats);
     assert!(!is_alive(pid));
     assert!(folder.path().join("a folder/jetstream").exists());
+}
+
+#[tokio::test]
+async fn a_cluster_takes_a_killed_node_back() {
+    let folder = servers::temporary_folder().unwrap();
+    let config = |node| ServerConfig::within(folder.path().join(format!("node {node}"))).unwrap();
+    let mut cluster = NatsCluster::start((1..=3).map(config).collect()).await.unwrap();
+    assert_eq!(cluster.url().split(',').count(), 3);
+    cluster.nodes[0].kill().await;
+    // It is ready when the cluster's leader answers it.
+    cluster.nodes[0].restart().await.unwrap();
+    let pids: Vec<u32> = cluster.nodes.iter().map(Nats::pid).collect();
+    drop(cluster);
+    assert!(!pids.into_iter().any(is_alive));
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ pub struct EventLog {
     pub(crate) namespace: String,
     pub(crate) subject: String,
     pub(crate) stream: String,
+    replicas: usize,
 }
 
 /// The end of the log: what an append builds on.
@@ -94,11 +95,21 @@ impl EventLog {
             namespace: namespace.to_owned(),
             subject: config.subjects[0].clone(),
             stream: config.name,
+            replicas: config.num_replicas,
         }
     }
 
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// The same log, created with copies on so many servers if it has yet to be created.
+    pub fn with_replicas(self, replicas: usize) -> Self {
+        Self { replicas, ..self }
+    }
+
+    pub fn replicas(&self) -> usize {
+        self.replicas
     }
 
     pub fn namespace(&self) -> &str {
@@ -112,7 +123,7 @@ impl EventLog {
 
     /// Creates the stream if there is none, and refuses one that could lose history.
     pub async fn ensure(&self) -> Result<(), LogError> {
-        stream::ensure(&self.jetstream, &self.namespace).await
+        stream::ensure(&self.jetstream, &self.namespace, self.replicas).await
     }
 
     /// The end of the log, asked of the stream's leader: it contains every acknowledged append.

@@ -16,9 +16,9 @@ pub(crate) fn definition(namespace: &str) -> Config {
         .expect("nats/streams/log.json is a stream configuration; a test reads it")
 }
 
-/// Creates the stream if there is none; refuses one that could lose or change history.
-pub(crate) async fn ensure(jetstream: &Context, namespace: &str) -> Result<(), LogError> {
-    let wanted = definition(namespace);
+/// Creates the stream with `replicas` copies if there is none; refuses one that could lose or change history.
+pub(crate) async fn ensure(jetstream: &Context, namespace: &str, replicas: usize) -> Result<(), LogError> {
+    let wanted = Config { num_replicas: replicas, ..definition(namespace) };
     match jetstream.get_stream(&wanted.name).await {
         Ok(stream) => check(&stream.cached_info().config, &wanted),
         Err(error) => match error.kind() {

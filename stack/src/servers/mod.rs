@@ -12,6 +12,7 @@ mod cache;
 mod cluster;
 pub(crate) mod locate;
 mod nats;
+mod nats_cluster;
 mod postgres;
 pub(crate) mod unprivileged;
 mod version;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 pub use nats::Nats;
+pub use nats_cluster::NatsCluster;
 pub use postgres::Postgres;
 
 use crate::ports;

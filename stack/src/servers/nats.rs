@@ -1,4 +1,4 @@
-//! One nats-server with JetStream, set up by the repository's own configuration file.
+//! One nats-server with JetStream, set up by the repository's own configuration files.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,34 +13,66 @@ use crate::program::{Program, Running};
 use crate::readiness::Readiness;
 
 const CONFIGURATION: &str = include_str!("../../../nats/server.conf");
+const CLUSTER_CONFIGURATION: &str = include_str!("../../../nats/cluster.conf");
 
 pub struct Nats {
     running: Running,
     port: u16,
 }
 
+/// What a server is among others.
+pub(super) enum Role {
+    Alone,
+    /// One of a cluster: it listens on `port` for the others, which listen on `routes`.
+    Member {
+        name: String,
+        port: u16,
+        routes: Vec<u16>,
+    },
+}
+
 impl Nats {
     /// Starts the server over whatever its folder holds, and waits until it serves.
     pub async fn start(config: ServerConfig) -> Result<Self> {
+        Self::launch(config, Role::Alone).await
+    }
+
+    pub(super) async fn launch(config: ServerConfig, role: Role) -> Result<Self> {
         let binary = locate::nats_server().await?;
         let folder = std::path::absolute(&config.folder)?;
         let failed = || format!("cannot write to {}", folder.display());
         fs::create_dir_all(&folder).with_context(failed)?;
-        let configuration = folder.join("server.conf");
+        let mut configuration = folder.join("server.conf");
         fs::write(&configuration, CONFIGURATION).with_context(failed)?;
+        let mut env = vec![("NATS_LISTEN", format!("127.0.0.1:{}", config.port).into())];
+        let readiness = match role {
+            Role::Alone => {
+                env.push(("NATS_SERVER_NAME", "headwater".into()));
+                Readiness::NatsGreeting { port: config.port }
+            }
+            Role::Member { name, port, routes } => {
+                configuration = folder.join("cluster.conf");
+                fs::write(&configuration, CLUSTER_CONFIGURATION).with_context(failed)?;
+                let routes = routes.iter().map(|port| format!("'nats://127.0.0.1:{port}'"));
+                env.push(("NATS_SERVER_NAME", name.into()));
+                env.push(("NATS_CLUSTER_LISTEN", format!("127.0.0.1:{port}").into()));
+                env.push((
+                    "NATS_CLUSTER_ROUTES",
+                    format!("[{}]", routes.collect::<Vec<_>>().join(", ")).into(),
+                ));
+                Readiness::JetStream { port: config.port }
+            }
+        };
+        env.push(("NATS_STORE_DIR", quoted(folder.into_os_string())));
         let program = Program {
             name: "nats-server",
             binary,
             args: vec!["--config".into(), configuration.into()],
-            env: vec![
-                ("NATS_SERVER_NAME", "headwater".into()),
-                ("NATS_LISTEN", format!("127.0.0.1:{}", config.port).into()),
-                ("NATS_STORE_DIR", quoted(folder.into_os_string())),
-            ],
+            env,
             folder: None,
             user: None,
             log: config.log,
-            readiness: Readiness::NatsGreeting { port: config.port },
+            readiness,
             stop_signal: Signal::TERM,
             retry_for: Duration::ZERO,
         };
