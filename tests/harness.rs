@@ -106,7 +106,8 @@ impl Place {
     }
 
     pub async fn command_service(&self) -> Service {
-        service!(self, command_service::Config, command_service::serve,)
+        let monitor_url = self.servers.nats.monitor_url();
+        service!(self, command_service::Config, command_service::serve, "--nats-monitor-url", &monitor_url)
     }
 
     pub async fn query_service(&self) -> Service {

@@ -6,6 +6,7 @@ mod harness;
 
 mod architecture;
 mod commands;
+mod durability;
 mod event_log;
 mod processes;
 mod projector;

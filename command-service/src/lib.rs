@@ -3,6 +3,7 @@
 //! [`http`] parses and answers; [`writer`] is the one task that owns the state, decides every command in
 //! order, and appends the events of all that arrived meanwhile as one frame.
 
+mod durability;
 mod http;
 mod metrics;
 mod writer;
@@ -30,6 +31,9 @@ pub struct Config {
     pub queue_commands_max: usize,
 
     #[command(flatten)]
+    pub durability: durability::DurabilityArgs,
+
+    #[command(flatten)]
     pub service: config::ServiceArgs,
 }
 
@@ -40,9 +44,11 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
     let log = EventLog::new(client, &config.service.namespace);
     tracing::info!(address = %listener.local_addr()?, namespace = config.service.namespace, "serving commands");
 
+    let durability = durability::Check::start(log.clone(), config.durability).await?;
     let (handle, mut writer) = writer::spawn(log, config.queue_commands_max, health.clone());
     tokio::select! {
         served = service_kit::http::serve(listener, http::routes(handle), health, shutdown) => served?,
+        Err(error) = durability.go_on() => return Err(error.into()),
         // While there are routes, only a panic ends it: better no service than one that can never answer.
         ended = &mut writer => anyhow::bail!("the writer ended: {ended:?}"),
     }

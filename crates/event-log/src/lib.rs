@@ -6,6 +6,7 @@
 
 mod append;
 mod connection;
+mod durability;
 mod envelope;
 mod follow;
 mod frame;
@@ -15,6 +16,7 @@ mod seek;
 mod stream;
 
 pub use append::AppendError;
+pub use durability::{Durability, DurabilityError, Profile};
 pub use envelope::Envelope;
 pub use follow::{FollowError, Follower};
 pub use frame::{Encoded, Frame, FrameError, NewFrame};
