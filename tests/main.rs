@@ -8,6 +8,7 @@ mod architecture;
 mod commands;
 mod durability;
 mod event_log;
+mod log_check;
 mod processes;
 mod projector;
 mod queries;
