@@ -76,7 +76,7 @@ impl Service {
 
 /// Starts a service on a free port: `$config` is its clap struct, `$serve` its main function.
 macro_rules! service {
-    ($world:expr, $config:ty, $serve:path, $($argument:expr),*) => {{
+    ($world:expr, $config:ty, $serve:expr, $($argument:expr),*) => {{
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let config = <$config>::parse_from([
@@ -116,7 +116,17 @@ impl Place {
     /// A command-service that keeps its state in a folder, which may hold one already.
     pub async fn command_service_in(&self, folder: &Path) -> Service {
         let folder = folder.to_str().unwrap();
-        service!(self, command_service::Config, command_service::serve, "--state-dir", folder)
+        let monitor_url = self.servers.nats.monitor_url();
+        let serve = command_service::serve;
+        service!(
+            self,
+            command_service::Config,
+            serve,
+            "--state-dir",
+            folder,
+            "--nats-monitor-url",
+            &monitor_url
+        )
     }
 
     pub async fn query_service(&self) -> Service {

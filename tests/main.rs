@@ -6,7 +6,9 @@ mod harness;
 
 mod architecture;
 mod commands;
+mod durability;
 mod event_log;
+mod log_check;
 mod processes;
 mod projector;
 mod queries;

@@ -75,6 +75,7 @@ impl Site {
             port,
             namespace: NAMESPACE.to_owned(),
             nats_url: self.nats.url(),
+            nats_monitor_url: self.nats.monitor_url(),
             database_url: None,
             state_folder: Some(self.data_folder()),
             log: self.folder.path().join("command-service.log"),

@@ -4,6 +4,7 @@
 //! one task that owns the [`state`], decides every command in order, and appends the events of all that
 //! arrived meanwhile as one frame; [`lease`] chooses the instance that does so.
 
+mod durability;
 mod gateway;
 mod http;
 mod lease;
@@ -55,6 +56,9 @@ pub struct Config {
     pub log_replicas: usize,
 
     #[command(flatten)]
+    pub durability: durability::DurabilityArgs,
+
+    #[command(flatten)]
     pub service: config::ServiceArgs,
 }
 
@@ -80,12 +84,14 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
         metrics: Metrics::new(),
         shutdown: shutdown.clone(),
     };
+    let durability = durability::Check::start(writer.log.clone(), config.durability).await?;
     let mut writer = AbortOnDropHandle::new(writer.spawn());
     let _forwarded = AbortOnDropHandle::new(tokio::spawn(gateway::serve_forwarded(gateway.clone(), me)));
     let leaving = shutdown.clone();
     let mut serving = pin!(service_kit::http::serve(listener, http::routes(gateway), health, shutdown));
     tokio::select! {
         served = &mut serving => served?,
+        Err(error) = durability.go_on() => return Err(error.into()),
         ended = &mut writer => {
             // Before shutdown only a panic ends it: better no service than one that can never answer.
             anyhow::ensure!(leaving.is_cancelled(), "the writer ended: {ended:?}");

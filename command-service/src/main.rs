@@ -2,7 +2,12 @@
 
 use clap::Parser;
 use command_service::Config;
+use mimalloc::MiMalloc;
 use service_kit::{http, shutdown, telemetry};
+
+/// Commands are many small allocations, and a state that is folded again is many more at once.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use domain::Kind;
 use event_log::{EventLog, Target};
-use replay::{Events, Report};
+use replay::{Events, Findings, Report};
 use uuid::Uuid;
 
 /// Reads the log again: checks it, shows it, follows it.
@@ -42,6 +42,10 @@ enum Command {
         #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
         database_url: String,
     },
+    /// Check the log by itself: positions without gaps, frames and aggregates in unbroken chains, no claim with two
+    /// holders at any position, time that never goes back, events that can be read. Exits with 1 if anything is
+    /// wrong. Keeps the state of every aggregate in memory: about 1 KB for an account, 300 B for an order.
+    Check,
     /// Show what happened to one aggregate, e.g. `replay history account 018f6d6e-…`.
     History {
         /// `account` or `order`.
@@ -86,6 +90,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let log = EventLog::new(client, &arguments.namespace);
     let result = match arguments.command {
         Command::Verify { database_url } => verify(&log, &database_url).await,
+        Command::Check => check(&log).await,
         Command::History { aggregate, id, place, json } => {
             history(&log, aggregate, id, place.from, json).await
         }
@@ -108,6 +113,24 @@ async fn verify(log: &EventLog, database_url: &str) -> anyhow::Result<ExitCode> 
     progress.finish_and_clear();
     print_report(&report);
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn check(log: &EventLog) -> anyhow::Result<ExitCode> {
+    /// More would not help anybody to see what is wrong.
+    const SHOWN_MAX: usize = 100;
+    let progress = progress::of(log).await?;
+    let findings = replay::check(log, |events| progress.set_position(events)).await?;
+    let took = progress.elapsed();
+    progress.finish_and_clear();
+    let Findings { frames, events, aggregates, ref first, count } = findings;
+    let rate = events as f64 / took.as_secs_f64();
+    println!("{events} events of {aggregates} aggregates in {frames} frames, {rate:.0} events/s");
+    first.iter().take(SHOWN_MAX).for_each(|finding| println!("{finding}"));
+    if count > SHOWN_MAX as u64 {
+        println!("and {} more", count - SHOWN_MAX as u64);
+    }
+    println!("{}", if findings.is_clean() { "all is well" } else { "NOT WELL" });
+    Ok(if findings.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn print_report(report: &Report) {
@@ -181,12 +204,18 @@ fn show(event: &event_log::Envelope, json: bool) -> anyhow::Result<()> {
 }
 
 mod progress {
-    use event_log::EventLog;
+    use event_log::{EventLog, LogError};
     use indicatif::{ProgressBar, ProgressStyle};
 
     /// Hidden where standard error is no terminal.
     pub async fn of(log: &EventLog) -> anyhow::Result<ProgressBar> {
         let style = ProgressStyle::with_template("{bar:40} {pos}/{len} events  {per_sec}  {eta} left")?;
-        Ok(ProgressBar::new(log.head().await?.position).with_style(style))
+        let end = match log.head().await {
+            Ok(head) => head.position,
+            // A check says so, and where.
+            Err(LogError::Frame(_)) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(ProgressBar::new(end).with_style(style))
     }
 }

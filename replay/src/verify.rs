@@ -1,18 +1,17 @@
 //! Folds the whole log anew, and compares: the views with the fold, and the log with its own rules.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
-use domain::{
-    Claim, Kind, Recorded, State, Timestamp,
-    view::{Definition, Fold},
-};
-use event_log::{Checkpoint, Envelope, EventLog, FollowError};
+use domain::view::{Definition, Fold};
+use event_log::{Checkpoint, EventLog, FollowError};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use uuid::Uuid;
 
-use crate::events::{Events, recorded};
+use crate::{
+    events::{Events, recorded},
+    rules::Rules,
+};
 
 /// What a verification found.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +60,10 @@ pub async fn verify(log: &EventLog, database_url: &str, progress: impl Fn(u64)) 
     let mut events = Events::from_start(log);
     while let Some(envelope) = events.available().await? {
         let recorded = recorded(&envelope)?;
-        report.log_problems.extend(rules.broken_by(&envelope, &recorded));
+        let broken = rules.broken_by(&envelope, Some(&recorded.event));
+        report
+            .log_problems
+            .extend(broken.iter().map(|problem| format!("event {} {problem}", recorded.position)));
         for view in views.iter_mut().filter(|view| recorded.position <= view.checkpoint.position) {
             view.fold.apply(&recorded);
         }
@@ -144,44 +146,4 @@ async fn snapshot(database_url: &str) -> anyhow::Result<Vec<View>> {
     }
     snapshot.rollback().await?;
     Ok(views)
-}
-
-/// What events must keep to, beyond what every reader checks.
-#[derive(Default)]
-struct Rules {
-    aggregates: HashMap<(Kind, Uuid), (State, u64)>,
-    holders: HashMap<Claim, (Kind, Uuid)>,
-    time: Option<Timestamp>,
-}
-
-impl Rules {
-    /// Takes the next event, and says which rules it breaks.
-    fn broken_by(&mut self, envelope: &Envelope, recorded: &Recorded) -> Vec<String> {
-        let mut problems = Vec::new();
-        let position = recorded.position;
-        let address = (recorded.event.kind(), recorded.id);
-        let (state, revision) = self.aggregates.remove(&address).unwrap_or_else(|| (address.0.initial(), 0));
-        if envelope.previous != revision {
-            let previous = envelope.previous;
-            problems.push(format!("event {position} names {previous} as its previous, which is {revision}"));
-        }
-        if self.time.is_some_and(|time| recorded.time < time) {
-            problems.push(format!("event {position} is earlier than the event before it"));
-        }
-        self.time = Some(recorded.time);
-        let before = state.claims();
-        let state = state.evolve(&recorded.event);
-        let after = state.claims();
-        for claim in before.iter().filter(|claim| !after.contains(claim)) {
-            self.holders.remove(claim);
-        }
-        for claim in after {
-            let value = claim.value.clone();
-            if self.holders.insert(claim, address).is_some_and(|holder| holder != address) {
-                problems.push(format!("event {position} takes `{value}`, which another aggregate holds"));
-            }
-        }
-        self.aggregates.insert(address, (state, position));
-        problems
-    }
 }

@@ -22,6 +22,7 @@ pub struct ServiceConfig {
     pub port: u16,
     pub namespace: String,
     pub nats_url: String,
+    pub nats_monitor_url: String,
     /// `None` for a service that needs no database.
     pub database_url: Option<String>,
     /// Where it keeps what it can fold again; `None` for a service that keeps nothing.
@@ -35,6 +36,7 @@ pub fn program(binaries: &Path, name: &'static str, config: ServiceConfig) -> Pr
         ("HEADWATER_LISTEN", format!("127.0.0.1:{}", config.port).into()),
         ("HEADWATER_NAMESPACE", config.namespace.into()),
         ("NATS_URL", config.nats_url.into()),
+        ("NATS_MONITOR_URL", config.nats_monitor_url.into()),
     ];
     env.extend(config.database_url.map(|url| ("DATABASE_URL", url.into())));
     env.extend(config.state_folder.map(|folder| ("HEADWATER_STATE_DIR", folder.into())));

@@ -129,6 +129,7 @@ async fn start(options: &Options, data: &DataFolder) -> Result<System> {
             port,
             namespace: options.namespace.clone(),
             nats_url: nats.url(),
+            nats_monitor_url: nats.monitor_url(),
             database_url: with_database.then(|| postgres.url()),
             state_folder: (name == COMMAND_SERVICE).then(|| data.path().join("state")),
             log: data.fresh_log(name)?,

@@ -1,9 +1,10 @@
 //! What events change in the state, kept apart from it: the changes of a frame before it is certain that the
 //! frame is in the log, and those that are in the log and not yet on disk.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use domain::{Claim, Kind, State, Timestamp};
+use foldhash::HashMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -18,6 +19,13 @@ pub struct Folded {
     pub state: State,
     /// The position of its last event; 0 before the first.
     pub revision: u64,
+}
+
+impl Folded {
+    /// An aggregate to which nothing has happened.
+    pub fn initial((kind, _): Address) -> Arc<Self> {
+        Arc::new(Self { state: kind.initial(), revision: 0 })
+    }
 }
 
 /// What came of a command with an idempotency key.

@@ -24,8 +24,9 @@ const FORMAT: u32 = 1;
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 /// What was written gathers in memory up to here before it becomes a sorted file; a few may wait for that.
 const WRITE_BUFFER_BYTES: u64 = 8 * 1024 * 1024;
-/// Threads that sort and merge files. With one, more write buffers wait in memory.
-const WORKER_THREADS: usize = 2;
+/// Threads that sort and merge files. Of two, fjall's first would ask for work without a pause while the
+/// second merges.
+const WORKER_THREADS: usize = 1;
 /// From here on a batch is written as sorted files.
 const INGEST_ENTRIES_MIN: usize = 50_000;
 /// All journals together, which is also what is read again on opening. The least that fjall allows.

@@ -19,7 +19,12 @@ pub struct Speculation<'a> {
 
 impl<'a> Speculation<'a> {
     pub fn new(store: &'a Store) -> Self {
-        Self { store, changes: Changes::default() }
+        Self::on(store, Changes::default())
+    }
+
+    /// Goes on from changes that the store does not know.
+    pub(super) fn on(store: &'a Store, changes: Changes) -> Self {
+        Self { store, changes }
     }
 
     pub fn finish(self) -> Changes {
@@ -76,7 +81,11 @@ impl<'a> Speculation<'a> {
         let event = Event::decode(&envelope.r#type, version, envelope.data.get())
             .map_err(|error| StoreError::Event { position, error })?;
         let address = (event.kind(), envelope.subject);
-        let before = self.aggregate(address)?;
+        // The first event of an aggregate follows on nothing that the disk could know.
+        let before = match envelope.previous {
+            0 => self.changes.aggregates.get(&address).cloned().unwrap_or_else(|| Folded::initial(address)),
+            _ => self.aggregate(address)?,
+        };
         if before.revision != envelope.previous {
             let (previous, revision) = (envelope.previous, before.revision);
             return Err(StoreError::BrokenChain { position, previous, revision });

@@ -120,23 +120,25 @@ impl Store {
     pub async fn apply(&mut self, frame: Frame) -> Result<(), StoreError> {
         let checkpoint =
             Checkpoint { position: frame.last(), frame_sequence: frame.sequence, frame_id: Some(frame.id) };
-        let mut speculation = Speculation::new(self);
+        let recent = std::mem::take(&mut self.recent);
+        let mut speculation = Speculation::on(self, recent);
         for envelope in frame.events {
             speculation.replay(envelope)?;
         }
-        let changes = speculation.finish();
-        self.merge(changes, checkpoint).await
+        self.recent = speculation.finish();
+        self.reached(checkpoint).await
     }
 
     /// Takes over what was decided for a frame, now that the frame is in the log.
     pub async fn commit(&mut self, changes: Changes, head: Head) -> Result<(), StoreError> {
-        self.merge(changes, head.into()).await
+        self.recent.merge(changes);
+        self.reached(head.into()).await
     }
 
-    async fn merge(&mut self, changes: Changes, checkpoint: Checkpoint) -> Result<(), StoreError> {
-        self.time = changes.time.unwrap_or(self.time);
-        self.recent.merge(changes);
+    /// The state is now that of the log up to `checkpoint`.
+    async fn reached(&mut self, checkpoint: Checkpoint) -> Result<(), StoreError> {
         self.checkpoint = checkpoint;
+        self.time = self.recent.time.unwrap_or(self.time);
         if self.writing.as_ref().is_some_and(|writing| writing.task.is_finished())
             || self.recent.len() >= WAITING_CHANGES_MAX
         {
@@ -166,7 +168,8 @@ impl Store {
     async fn settle(&mut self) -> Result<(), StoreError> {
         let Some(Writing { changes, task }) = self.writing.take() else { return Ok(()) };
         task.await.map_err(StoreError::damaged)??;
-        for (address, folded) in &changes.aggregates {
+        // Of very many, none is likelier to be asked for than another.
+        for (address, folded) in changes.aggregates.iter().take(HOT_AGGREGATES / 2) {
             self.hot.insert(*address, folded.clone());
         }
         Ok(())
@@ -183,7 +186,7 @@ impl Store {
                 self.hot.insert(address, folded.clone());
                 Ok(folded)
             }
-            None => Ok(Arc::new(Folded { state: address.0.initial(), revision: 0 })),
+            None => Ok(Folded::initial(address)),
         }
     }
 

@@ -1,6 +1,10 @@
 //! What an aggregate is, and what the runtime gives it to decide with.
 
-use std::{borrow::Cow, fmt::Debug};
+use std::{
+    borrow::Cow,
+    fmt::Debug,
+    hash::{Hash, Hasher},
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
@@ -41,12 +45,26 @@ pub trait Aggregate: Clone + Debug + Default + PartialEq + Serialize + Deseriali
 }
 
 /// A unique value held by one aggregate at a time, such as an email address.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub struct Claim {
     /// What a command is answered that wants a value held by another aggregate. It also tells claims of
     /// one kind from those of another.
     pub taken: Rejection,
     pub value: String,
+}
+
+impl PartialEq for Claim {
+    fn eq(&self, other: &Self) -> bool {
+        (self.taken.code, &self.value) == (other.taken.code, &other.value)
+    }
+}
+
+impl Eq for Claim {}
+
+impl Hash for Claim {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.taken.code, &self.value).hash(state);
+    }
 }
 
 impl Claim {

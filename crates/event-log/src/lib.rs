@@ -6,17 +6,21 @@
 
 mod append;
 mod connection;
+mod durability;
 mod envelope;
 mod follow;
 mod frame;
+mod inspect;
 mod log;
 mod read;
 mod seek;
 mod stream;
 
 pub use append::AppendError;
+pub use durability::{Durability, DurabilityError, Profile};
 pub use envelope::Envelope;
 pub use follow::{FollowError, Follower};
 pub use frame::{Encoded, Frame, FrameError, NewFrame};
+pub use inspect::{Finding, Inspected, Inspector};
 pub use log::{Checkpoint, EventLog, Head, LogError};
 pub use seek::Target;

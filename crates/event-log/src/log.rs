@@ -180,7 +180,7 @@ impl EventLog {
     }
 
     /// Waits for an answer only while it can still come.
-    async fn answered<A>(&self, request: impl Future<Output = A>) -> Result<A, LogError> {
+    pub(crate) async fn answered<A>(&self, request: impl Future<Output = A>) -> Result<A, LogError> {
         let connection = Connection::of_next_request(&self.client);
         tokio::select! {
             biased;

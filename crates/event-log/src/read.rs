@@ -86,6 +86,8 @@ impl Batch {
 /// What a message of a batch says.
 enum Answer {
     Frame(Place, Bytes),
+    /// Its headers do not say where it is.
+    Unreadable(FrameError),
     /// The end of the batch, and how many messages come after it.
     End {
         left: u64,
@@ -120,6 +122,9 @@ impl Reader {
     /// The frame at a stream sequence, if there is one; not parsed.
     pub async fn message(&mut self, sequence: u64) -> Result<Option<(Place, Bytes)>, LogError> {
         let (batch, _) = self.batch(Request::one(sequence)).await?;
+        if let Some(error) = batch.unreadable {
+            return Err(error.into());
+        }
         Ok(batch.message.filter(|(place, _)| place.sequence == sequence))
     }
 
@@ -152,6 +157,10 @@ impl Reader {
                     } else {
                         asked.batch.push(place, &payload);
                     }
+                    asked.heard = Instant::now();
+                }
+                Ok(Some(Answer::Unreadable(error))) => {
+                    asked.batch.unreadable.get_or_insert(error);
                     asked.heard = Instant::now();
                 }
                 Ok(Some(Answer::End { left })) => {
@@ -199,7 +208,10 @@ fn read(message: Message) -> Result<Answer, LogError> {
                 sequence: 0,
                 problem: "a stored message came without its sequence".into(),
             })?;
-            Ok(Answer::Frame(Place::read(sequence, &headers)?, message.payload))
+            Ok(match Place::read(sequence, &headers) {
+                Ok(place) => Answer::Frame(place, message.payload),
+                Err(error) => Answer::Unreadable(error),
+            })
         }
         Some(204) => Ok(Answer::End { left: number(&headers, NUM_PENDING).unwrap_or(0) }),
         // No message at or after the sequence.

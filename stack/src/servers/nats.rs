@@ -8,16 +8,18 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::{STOP_WITHIN, ServerConfig, locate};
+use crate::ports;
 use crate::process::Signal;
 use crate::program::{Program, Running};
 use crate::readiness::Readiness;
 
-const CONFIGURATION: &str = include_str!("../../../nats/server.conf");
+pub(super) const CONFIGURATION: &str = include_str!("../../../nats/server.conf");
 const CLUSTER_CONFIGURATION: &str = include_str!("../../../nats/cluster.conf");
 
 pub struct Nats {
     running: Running,
     port: u16,
+    monitor_port: u16,
 }
 
 /// What a server is among others.
@@ -34,17 +36,26 @@ pub(super) enum Role {
 impl Nats {
     /// Starts the server over whatever its folder holds, and waits until it serves.
     pub async fn start(config: ServerConfig) -> Result<Self> {
-        Self::launch(config, Role::Alone).await
+        Self::launch(config, CONFIGURATION, Role::Alone).await
     }
 
-    pub(super) async fn launch(config: ServerConfig, role: Role) -> Result<Self> {
+    /// The same with another configuration than the repository's, which may name the same variables.
+    pub async fn start_configured(config: ServerConfig, text: &str) -> Result<Self> {
+        Self::launch(config, text, Role::Alone).await
+    }
+
+    pub(super) async fn launch(config: ServerConfig, text: &str, role: Role) -> Result<Self> {
         let binary = locate::nats_server().await?;
         let folder = std::path::absolute(&config.folder)?;
         let failed = || format!("cannot write to {}", folder.display());
         fs::create_dir_all(&folder).with_context(failed)?;
         let mut configuration = folder.join("server.conf");
-        fs::write(&configuration, CONFIGURATION).with_context(failed)?;
-        let mut env = vec![("NATS_LISTEN", format!("127.0.0.1:{}", config.port).into())];
+        fs::write(&configuration, text).with_context(failed)?;
+        let monitor_port = ports::next_free(0)?;
+        let mut env = vec![
+            ("NATS_LISTEN", format!("127.0.0.1:{}", config.port).into()),
+            ("NATS_MONITOR_LISTEN", format!("127.0.0.1:{monitor_port}").into()),
+        ];
         let readiness = match role {
             Role::Alone => {
                 env.push(("NATS_SERVER_NAME", "headwater".into()));
@@ -76,11 +87,16 @@ impl Nats {
             stop_signal: Signal::TERM,
             retry_for: Duration::ZERO,
         };
-        Ok(Self { running: Running::start(program).await?, port: config.port })
+        Ok(Self { running: Running::start(program).await?, port: config.port, monitor_port })
     }
 
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Where it tells about itself, over HTTP.
+    pub fn monitor_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.monitor_port)
     }
 
     pub fn pid(&self) -> u32 {

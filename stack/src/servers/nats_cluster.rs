@@ -4,7 +4,7 @@ use anyhow::Result;
 use futures::future::try_join_all;
 
 use super::ServerConfig;
-use super::nats::{Nats, Role};
+use super::nats::{self, Nats, Role};
 use crate::ports;
 
 /// What runs, in the order of the configurations that it was started with. Dropping it stops all nodes.
@@ -23,7 +23,11 @@ impl NatsCluster {
         // All at once: none is ready before a majority is there.
         let nodes = configs.into_iter().enumerate().map(|(index, config)| {
             let name = format!("headwater-{}", index + 1);
-            Nats::launch(config, Role::Member { name, port: routes[index], routes: routes.clone() })
+            Nats::launch(
+                config,
+                nats::CONFIGURATION,
+                Role::Member { name, port: routes[index], routes: routes.clone() },
+            )
         });
         Ok(Self { nodes: try_join_all(nodes).await? })
     }
@@ -31,5 +35,10 @@ impl NatsCluster {
     /// The URLs of all nodes, separated by commas.
     pub fn url(&self) -> String {
         self.nodes.iter().map(Nats::url).collect::<Vec<_>>().join(",")
+    }
+
+    /// The monitors' URLs, separated by commas.
+    pub fn monitor_url(&self) -> String {
+        self.nodes.iter().map(Nats::monitor_url).collect::<Vec<_>>().join(",")
     }
 }
