@@ -28,7 +28,7 @@ const WRITE_BUFFER_BYTES: u64 = 8 * 1024 * 1024;
 /// second merges.
 const WORKER_THREADS: usize = 1;
 /// From here on a batch is written as sorted files.
-const INGEST_ENTRIES_MIN: usize = 50_000;
+const INGEST_ENTRIES_MIN: usize = 30_000;
 /// All journals together, which is also what is read again on opening. The least that fjall allows.
 const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 

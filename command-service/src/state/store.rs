@@ -22,11 +22,11 @@ use super::{
 /// Aggregates that are kept in memory because they were asked for: about 30 MB.
 const HOT_AGGREGATES: usize = 50_000;
 /// So many changes make a batch for the disk.
-const BATCH_CHANGES: usize = 100_000;
+const BATCH_CHANGES: usize = 60_000;
 /// Changes wait at most this long for others to share their batch, as long as commands come.
 const BATCH_WAIT: Duration = Duration::from_millis(500);
 /// So many changes may wait in memory while a batch is being written.
-const WAITING_CHANGES_MAX: usize = 150_000;
+const WAITING_CHANGES_MAX: usize = 90_000;
 
 pub struct Store {
     folder: PathBuf,
