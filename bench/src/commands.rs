@@ -11,7 +11,7 @@ use clap::Args;
 use crate::bare;
 use crate::contestants::Site;
 use crate::load::{Load, Measured};
-use crate::report::{Report, Row};
+use crate::report::{Fact, Report, Row, median};
 use crate::requests::{self, Command};
 
 const HEADWATER: &str = "headwater";
@@ -54,20 +54,23 @@ type Run = Vec<Row>;
 pub async fn measure(options: Options) -> Result<Report> {
     let mut machine = None;
     let mut runs: Vec<Run> = Vec::new();
+    let mut others = Vec::new();
     for run in 0..options.runs {
         eprintln!("run {} of {}", run + 1, options.runs);
         let site = Site::start(options.nats_nodes).await?;
         if machine.is_none() {
             machine = Some(site.machine().await?);
         }
-        runs.push(measure_once(&options, &site, run).await?);
+        let (rows, cores) = measure_once(&options, &site, run).await?;
+        runs.push(rows);
+        others.push(cores);
     }
     let machine = machine.context("0 runs measure nothing")?;
-    let median = |row: &Row| {
+    let median_row = |row: &Row| {
         let same = |run: &Run| row.find_same(run).cloned();
         Row::median(&runs.iter().filter_map(same).collect::<Vec<_>>())
     };
-    let mut rows: Vec<Row> = runs.first().into_iter().flatten().filter_map(median).collect();
+    let mut rows: Vec<Row> = runs.first().into_iter().flatten().filter_map(median_row).collect();
     rows.sort_by_key(|row| (row.what, row.connections));
     Ok(Report {
         benchmark: "commands",
@@ -77,17 +80,19 @@ pub async fn measure(options: Options) -> Result<Report> {
         ),
         machine,
         rows,
-        facts: Vec::new(),
+        facts: vec![Fact::others(median(others))],
         targets: targets::judge(&runs, options.nats_nodes),
     })
 }
 
-async fn measure_once(options: &Options, site: &Site, run: usize) -> Result<Run> {
+/// Returns how many cores others used meanwhile, too.
+async fn measure_once(options: &Options, site: &Site, run: usize) -> Result<(Run, f64)> {
     let services = [(HEADWATER, site.command_service().await?), (NAIVE, site.naive_service().await?)];
     // The service to compare with lets unknown accounts place orders.
     let accounts = requests::some_accounts(services[0].1.address, ACCOUNTS).await?;
     let (warm_up, measure) =
         (Duration::from_secs_f64(options.warm_up), Duration::from_secs_f64(options.seconds));
+    let others = site.others(&services.each_ref().map(|(_, service)| service))?;
     let mut rows = Run::new();
     let mut add = |contestant, what, connections, measured: &Measured| {
         let row = Row::new(contestant, what, connections, measured);
@@ -106,5 +111,5 @@ async fn measure_once(options: &Options, site: &Site, run: usize) -> Result<Run>
             }
         }
     }
-    Ok(rows)
+    Ok((rows, others.cores()?))
 }
