@@ -3,6 +3,8 @@
 
 mod targets;
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -17,6 +19,10 @@ use crate::requests::{self, Command};
 const HEADWATER: &str = "headwater";
 const NAIVE: &str = "naive";
 const BARE: &str = "bare";
+
+/// A lone client's latency is compared with that of a bare publish, and what the disk takes changes within seconds:
+/// so they take turns often.
+const SLICES_OF_A_LONE_CLIENT: u32 = 8;
 
 /// Accounts that place orders.
 const ACCOUNTS: usize = 1000;
@@ -45,7 +51,7 @@ pub struct Options {
 
     /// Runs, each with new servers; figures are medians, and ratios are made within one run
     #[arg(long, default_value_t = 3)]
-    runs: usize,
+    runs: u32,
 }
 
 /// What one run found.
@@ -86,30 +92,50 @@ pub async fn measure(options: Options) -> Result<Report> {
 }
 
 /// Returns how many cores others used meanwhile, too.
-async fn measure_once(options: &Options, site: &Site, run: usize) -> Result<(Run, f64)> {
+async fn measure_once(options: &Options, site: &Site, run: u32) -> Result<(Run, f64)> {
     let services = [(HEADWATER, site.command_service().await?), (NAIVE, site.naive_service().await?)];
     // The service to compare with lets unknown accounts place orders.
     let accounts = requests::some_accounts(services[0].1.address, ACCOUNTS).await?;
-    let (warm_up, measure) =
-        (Duration::from_secs_f64(options.warm_up), Duration::from_secs_f64(options.seconds));
+    let bare = site.make_stream(BARE).await?;
     let others = site.others(&services.each_ref().map(|(_, service)| service))?;
     let mut rows = Run::new();
-    let mut add = |contestant, what, connections, measured: &Measured| {
-        let row = Row::new(contestant, what, connections, measured);
-        eprintln!("  {row}");
-        rows.push(row);
-    };
-    add(BARE, "publish", 1, &bare::publish(site, warm_up, measure).await?);
     for &connections in &options.connections {
-        for &command in &options.commands {
-            // Every other run in the other order, so that what drifts within a run favours nobody.
-            let order = if run.is_multiple_of(2) { [0, 1] } else { [1, 0] };
-            for (contestant, service) in order.map(|index| &services[index]) {
-                let load = Load { address: service.address, connections, warm_up, measure };
-                let requests = |connection| requests::each_new(command, connection, accounts.clone());
-                add(contestant, command.name(), connections, &load.run(requests).await?);
+        let slices = if connections == 1 { SLICES_OF_A_LONE_CLIENT } else { 1 };
+        let warm_up = Duration::from_secs_f64(options.warm_up) / slices;
+        let measure = Duration::from_secs_f64(options.seconds) / slices;
+        let mut found: BTreeMap<(&'static str, &'static str), Measured> = BTreeMap::new();
+        for slice in 0..slices {
+            if connections == 1 {
+                add(&mut found, ("publish", BARE), bare::publish(&bare, warm_up, measure).await?)?;
             }
+            for &command in &options.commands {
+                // Every other time in the other order, so that what drifts favours nobody.
+                let order = if (run + slice).is_multiple_of(2) { [0, 1] } else { [1, 0] };
+                for (contestant, service) in order.map(|index| &services[index]) {
+                    let load = Load { address: service.address, connections, warm_up, measure };
+                    let requests = |connection| requests::each_new(command, connection, accounts.clone());
+                    add(&mut found, (command.name(), contestant), load.run(requests).await?)?;
+                }
+            }
+        }
+        for ((what, contestant), measured) in found {
+            let row = Row::new(contestant, what, connections, &measured);
+            eprintln!("  {row}");
+            rows.push(row);
         }
     }
     Ok((rows, others.cores()?))
+}
+
+/// Adds up the slices of one load.
+fn add(
+    found: &mut BTreeMap<(&'static str, &'static str), Measured>,
+    load: (&'static str, &'static str),
+    slice: Measured,
+) -> Result<()> {
+    match found.entry(load) {
+        Entry::Vacant(entry) => _ = entry.insert(slice),
+        Entry::Occupied(mut entry) => entry.get_mut().add(slice)?,
+    }
+    Ok(())
 }
