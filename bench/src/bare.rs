@@ -3,17 +3,20 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use async_nats::jetstream;
 use tokio::time::Instant;
 
-use crate::contestants::Site;
 use crate::load::Measured;
 
 /// As large as a frame with one registration.
 const PAYLOAD_BYTES: usize = 512;
 
-/// Publishes for `warm_up` and `measure`, each message once the one before is durable.
-pub async fn publish(site: &Site, warm_up: Duration, measure: Duration) -> Result<Measured> {
-    let jetstream = site.make_stream("bare").await?;
+/// Publishes to the stream `bare` for `warm_up` and `measure`, each message once the one before is durable.
+pub async fn publish(
+    jetstream: &jetstream::Context,
+    warm_up: Duration,
+    measure: Duration,
+) -> Result<Measured> {
     let payload = vec![b'x'; PAYLOAD_BYTES];
     let begin = Instant::now() + warm_up;
     let end = begin + measure;

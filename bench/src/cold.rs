@@ -66,13 +66,14 @@ pub async fn measure(options: Options) -> Result<Report> {
     }
 
     eprintln!("commanding");
+    let others = site.others(&[&service])?;
     let (cold, hot) = rename(&service, &accounts, options.commands).await?;
+    let others = others.cores()?;
     let rows =
         [("cold", &cold), ("hot", &hot)].map(|(what, measured)| Row::new("headwater", what, 1, measured));
     let after_commands = Memory::of(service.pid())?;
     let peak = after_rebuild.peak_mb.max(after_commands.peak_mb);
 
-    let fact = |what: &str, value: String| Fact { what: what.to_owned(), value };
     let memory = |memory: Memory| {
         let Memory { resident_mb, peak_mb, anonymous_mb } = memory;
         format!("{resident_mb:.0} MB resident ({anonymous_mb:.0} anonymous), peak {peak_mb:.0} MB")
@@ -84,14 +85,15 @@ pub async fn measure(options: Options) -> Result<Report> {
         settings: format!("{} accounts, {} commands of each kind", options.accounts, options.commands),
         machine,
         facts: vec![
-            fact("filling the log", seconds(filled)),
-            fact("ready without a store", format!("{} ({rate:.0} events/s)", seconds(rebuilt))),
-            fact("memory after rebuilding", memory(after_rebuild)),
-            fact("ready with an up-to-date store", seconds(reopened)),
-            fact("memory after opening", memory(after_reopening)),
-            fact("memory after the commands", memory(after_commands)),
-            fact("store on disk", format!("{:.0} MB", store_bytes as f64 / 1e6)),
-            fact("cold p99 less hot p99", format!("{:.2} ms", rows[0].p99_ms - rows[1].p99_ms)),
+            Fact::new("filling the log", seconds(filled)),
+            Fact::new("ready without a store", format!("{} ({rate:.0} events/s)", seconds(rebuilt))),
+            Fact::new("memory after rebuilding", memory(after_rebuild)),
+            Fact::new("ready with an up-to-date store", seconds(reopened)),
+            Fact::new("memory after opening", memory(after_reopening)),
+            Fact::new("memory after the commands", memory(after_commands)),
+            Fact::new("store on disk", format!("{:.0} MB", store_bytes as f64 / 1e6)),
+            Fact::others(others),
+            Fact::new("cold p99 less hot p99", format!("{:.2} ms", rows[0].p99_ms - rows[1].p99_ms)),
         ],
         targets: vec![
             Target::new("rebuild, events/s", Bound::AtLeast(REBUILT_PER_SECOND), vec![rate]),

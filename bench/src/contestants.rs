@@ -7,13 +7,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use async_nats::jetstream::{self, stream};
 use stack::program::{Program, Running};
-use stack::servers::{NatsCluster, ServerConfig};
+use stack::servers::{Nats, NatsCluster, ServerConfig};
 use stack::services::{self, COMMAND_SERVICE, ServiceConfig};
 use stack::{ports, process, readiness};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::machine::Machine;
+use crate::processes::Others;
 
 /// The name of every stream and subject of the command-service starts with it.
 pub const NAMESPACE: &str = "bench";
@@ -49,6 +50,14 @@ impl Site {
     pub async fn machine(&self) -> Result<Machine> {
         let version = self.client().await?.server_info().version;
         Machine::examine(&version, self.folder.path())
+    }
+
+    /// Watches what runs on this machine and is not ours: neither NATS, nor we, nor `services`.
+    pub fn others(&self, services: &[&Service]) -> Result<Others> {
+        let nats = self.nats.nodes.iter().map(Nats::pid);
+        Others::than(
+            nats.chain(services.iter().map(|service| service.pid())).chain([std::process::id()]).collect(),
+        )
     }
 
     /// Makes a stream that is as durable as the log: all subjects below `name`.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::contestants::{NAMESPACE, Site};
 use crate::load::Load;
-use crate::report::{Bound, Report, Row, Target};
+use crate::report::{Bound, Fact, Report, Row, Target, median};
 use crate::requests;
 
 const PER_SECOND: f64 = 5000.0;
@@ -36,7 +36,7 @@ pub struct Options {
 pub async fn measure(options: Options) -> Result<Report> {
     let mut machine = None;
     let mut rows = Vec::new();
-    let (mut lost, mut broken) = (Vec::new(), Vec::new());
+    let (mut lost, mut broken, mut others) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..options.runs {
         let site = Site::start(1).await?;
         if machine.is_none() {
@@ -50,7 +50,9 @@ pub async fn measure(options: Options) -> Result<Report> {
             warm_up: Duration::from_secs_f64(options.warm_up),
             measure: Duration::from_secs_f64(options.seconds),
         };
+        let watch = site.others(&[&service])?;
         let measured = load.run(|connection| requests::renames(account, connection)).await?;
+        others.push(watch.cores()?);
         let row = Row::new("headwater", "rename one account", options.connections, &measured);
         eprintln!("  {row}");
         rows.push(row);
@@ -67,7 +69,7 @@ pub async fn measure(options: Options) -> Result<Report> {
         benchmark: "hot",
         settings: format!("medians of {} runs, each of {} s", options.runs, options.seconds),
         machine: machine.context("0 runs measure nothing")?,
-        facts: Vec::new(),
+        facts: vec![Fact::others(median(others))],
         targets: vec![
             Target::new("commands/s on one account", Bound::AtLeast(PER_SECOND), rates),
             Target::new("commands without success", none, vec![row.errors as f64]),

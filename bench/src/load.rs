@@ -59,7 +59,7 @@ impl Load {
         }
         let mut measured = Measured::new(self.measure)?;
         while let Some(client) = clients.join_next().await {
-            measured.add(client?)?;
+            measured.share(client?)?;
         }
         Ok(measured)
     }
@@ -142,6 +142,17 @@ impl Measured {
         Ok(())
     }
 
+    /// Adds what was measured at another time.
+    pub fn add(&mut self, other: Self) -> Result<()> {
+        self.elapsed += other.elapsed;
+        self.latencies.add(&other.latencies)?;
+        self.succeeded += other.succeeded;
+        for (what, count) in other.errors {
+            *self.errors.entry(what).or_default() += count;
+        }
+        Ok(())
+    }
+
     pub fn per_second(&self) -> f64 {
         self.latencies.len() as f64 / self.elapsed.as_secs_f64()
     }
@@ -155,7 +166,7 @@ impl Measured {
         self.latencies.mean() / 1000.0
     }
 
-    fn add(&mut self, share: Share) -> Result<()> {
+    fn share(&mut self, share: Share) -> Result<()> {
         for latency in share.latencies_us {
             self.latencies.record(latency.into())?;
         }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::ops::Sub;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -49,6 +49,31 @@ impl Sub for ProcessorTime {
             user: self.user.saturating_sub(earlier.user),
             system: self.system.saturating_sub(earlier.system),
         }
+    }
+}
+
+/// What all other processes of the machine use meanwhile: more than a little, and they were measured, too.
+pub struct Others {
+    ours: Vec<u32>,
+    since: Instant,
+    at_first: ProcessorTime,
+}
+
+impl Others {
+    /// From now on, all but `ours`.
+    pub fn than(ours: Vec<u32>) -> Result<Self> {
+        Ok(Self { at_first: Self::so_far(&ours)?, since: Instant::now(), ours })
+    }
+
+    /// How many cores they have kept busy.
+    pub fn cores(&self) -> Result<f64> {
+        let used = Self::so_far(&self.ours)? - self.at_first;
+        Ok(used.total().as_secs_f64() / self.since.elapsed().as_secs_f64())
+    }
+
+    fn so_far(ours: &[u32]) -> Result<ProcessorTime> {
+        let machine = ProcessorTime::of_machine()?;
+        ours.iter().try_fold(machine, |rest, pid| Ok(rest - ProcessorTime::of(*pid)?))
     }
 }
 

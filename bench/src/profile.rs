@@ -10,7 +10,7 @@ use stack::process::{Process, Signal};
 
 use crate::contestants::{Service, Site};
 use crate::load::Load;
-use crate::processes::ProcessorTime;
+use crate::processes::{Others, ProcessorTime};
 use crate::report::{Fact, Report, Row};
 use crate::requests::{self, Command};
 
@@ -42,8 +42,8 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     perf: Option<PathBuf>,
 
-    /// How perf finds callers, for a flame graph: none, fp (needs frame pointers) or dwarf
-    #[arg(long, default_value = "none")]
+    /// How perf finds callers: its own --call-graph
+    #[arg(long, default_value = "dwarf,8192")]
     call_graph: String,
 }
 
@@ -68,9 +68,10 @@ pub async fn measure(options: Options) -> Result<Report> {
         ("the client", std::process::id()),
     ];
     let used = || processes.iter().map(|(_, pid)| ProcessorTime::of(*pid)).collect::<Result<Vec<_>>>();
-    let (machine_before, before) = (ProcessorTime::of_machine()?, used()?);
+    let others = Others::than(processes.iter().map(|(_, pid)| *pid).collect())?;
+    let before = used()?;
     let measured = load(options.seconds).run(requests).await?;
-    let (machine_after, after) = (ProcessorTime::of_machine()?, used()?);
+    let (after, others) = (used()?, others.cores()?);
     if let Some(perf) = perf {
         perf.stop(PERF_STOPS_WITHIN).await;
     }
@@ -85,18 +86,14 @@ pub async fn measure(options: Options) -> Result<Report> {
             microseconds(time.system),
         )
     };
-    let mut others = machine_after - machine_before;
-    let mut facts = Vec::new();
-    for (index, (name, _)) in processes.iter().enumerate() {
-        let time = after[index] - before[index];
-        others = others - time;
-        facts.push(Fact { what: (*name).to_owned(), value: share(time) });
-    }
-    facts.push(Fact { what: "everything else on this machine".to_owned(), value: share(others) });
+    let mut facts: Vec<Fact> = processes
+        .iter()
+        .zip(after.into_iter().zip(before))
+        .map(|((name, _), (after, before))| Fact::new(*name, share(after - before)))
+        .collect();
+    facts.push(Fact::others(others));
     if let Some(file) = &options.perf {
-        let what = "by function".to_owned();
-        let value = format!("perf report --no-children --sort symbol --stdio -i {}", file.display());
-        facts.push(Fact { what, value });
+        facts.push(Fact::new("samples of the command-service", file.display().to_string()));
     }
     Ok(Report {
         benchmark: "profile",
@@ -112,10 +109,7 @@ pub async fn measure(options: Options) -> Result<Report> {
 fn perf(service: &Service, file: &Path, call_graph: &str) -> Result<Process> {
     let mut perf = Program::new("perf");
     perf.args(["record", "--event", "cpu-clock", "--freq", SAMPLES_PER_SECOND]);
-    if call_graph != "none" {
-        perf.args(["--call-graph", call_graph]);
-    }
-    perf.args(["--pid", &service.pid().to_string(), "--output"]).arg(file);
+    perf.args(["--call-graph", call_graph, "--pid", &service.pid().to_string(), "--output"]).arg(file);
     perf.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     Process::spawn(perf, Signal::INT)
         .context("cannot start perf; it is a package of the distribution's kernel")

@@ -98,6 +98,17 @@ impl Row {
     }
 }
 
+impl Fact {
+    pub fn new(what: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { what: what.into(), value: value.into() }
+    }
+
+    /// What [`crate::processes::Others`] has found.
+    pub fn others(cores: f64) -> Self {
+        Self::new("cores busy with other processes meanwhile", format!("{cores:.2}"))
+    }
+}
+
 impl Target {
     pub fn new(what: impl Into<String>, wanted: Bound, runs: Vec<f64>) -> Self {
         let found = median(runs.clone());
@@ -110,7 +121,7 @@ impl Target {
 }
 
 /// The middle value; of an even number of values, the lower of the two.
-fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
 }
