@@ -7,6 +7,7 @@ mod harness;
 mod architecture;
 mod commands;
 mod event_log;
+mod imports;
 mod processes;
 mod projector;
 mod queries;

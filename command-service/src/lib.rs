@@ -41,8 +41,9 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
     tracing::info!(address = %listener.local_addr()?, namespace = config.service.namespace, "serving commands");
 
     let (handle, mut writer) = writer::spawn(log, config.queue_commands_max, health.clone());
+    let routes = http::routes(handle, config.queue_commands_max, shutdown.clone());
     tokio::select! {
-        served = service_kit::http::serve(listener, http::routes(handle), health, shutdown) => served?,
+        served = service_kit::http::serve(listener, routes, health, shutdown) => served?,
         // While there are routes, only a panic ends it: better no service than one that can never answer.
         ended = &mut writer => anyhow::bail!("the writer ended: {ended:?}"),
     }
