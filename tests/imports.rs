@@ -159,8 +159,9 @@ async fn a_line_that_the_connection_broke_in_has_no_effect() {
     import.send(&(body(&[register(1)]) + &register(2).to_string())).await;
     assert_eq!(import.receive().await["line"], 1);
     drop(import.sending);
-    let end = import.receiving.next_line().await;
-    assert!(!matches!(&end, Ok(Some(line)) if line.contains("\"done\":true")), "{end:?}");
+    while let Ok(Some(line)) = import.receiving.next_line().await {
+        assert!(!line.contains("\"done\":true"), "{line}");
+    }
     world.registered("ada").await;
     assert_eq!(world.event_types().await, ["account.registered"; 2]);
 }
@@ -250,7 +251,7 @@ async fn an_import_is_not_read_far_ahead_of_the_writer() {
     let line = |number: u64| format!("{}{}\n", register(number), " ".repeat(60_000));
     while timeout(A_WHILE, import.send(&line(sent))).await.is_ok() {
         sent += 1;
-        assert!(sent < 1_500, "90 MB were read, and nothing of it was decided");
+        assert!(sent < 600, "36 MB were read, and nothing of it was decided");
     }
     Arc::get_mut(&mut world.place.servers).unwrap().nats.restart().await.unwrap();
     let mut received = Vec::new();

@@ -40,10 +40,15 @@ pub async fn import(State(app): State<App>, headers: HeaderMap, body: Body) -> R
     let mut body = body.into_data_stream();
     // The answer begins once the first bytes have come, because `100 Continue` must go out before it.
     let first = body.next().await;
+    let writer = app.writer.clone();
+    let submit = move |request| {
+        let writer = writer.clone();
+        async move { writer.submit(request).await }.boxed()
+    };
     let import = Import {
         body: stream::iter(first).chain(body).boxed(),
         lines: Lines::default(),
-        window: Window::new(app.writer.clone(), app.import_room.clone()),
+        window: Window::new(submit, app.import_room.clone()),
         end: None,
         is_over: false,
         tally: Tally::default(),

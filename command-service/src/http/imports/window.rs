@@ -1,7 +1,7 @@
 //! The lines of one import that are under way: sent to the writer in order, as many at a time as may be, and
 //! answered in order. A line that the writer cannot take for now is sent again; no later one overtakes it.
 //!
-//! That rests on the writer's queue: the first poll of `submit` puts the command into it or refuses it, and
+//! That rests on the writer's queue: the first poll of a submission puts the command into it or refuses it, and
 //! once the writer refuses a command undecided, it refuses all that are queued behind it. So what was sent
 //! after a line that must be sent again was refused as well. A line that was rejected meanwhile is sent again
 //! all the same, in case it was for want of the earlier one; one that was accepted is not.
@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::writer::{Handle, Outcome, Refusal, Request};
+use crate::writer::{Outcome, Refusal, Request};
 
 /// Lines of one import under way at the most: about what the writer puts into one frame.
 const LINES_MAX: usize = 1024;
@@ -25,6 +25,9 @@ const BYTES_MAX: usize = 4 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
+
+type Answer = Result<Outcome, Refusal>;
+type Submit = dyn Fn(Request) -> BoxFuture<'static, Answer> + Send;
 
 /// A line to be sent: its request, and its outcome if it was accepted already.
 struct Entry {
@@ -36,12 +39,12 @@ struct Entry {
 /// A line with its answer, or with what is wrong with the line itself.
 pub struct Answered {
     pub line: u64,
-    pub command: Result<(Request, Result<Outcome, Refusal>), Problem>,
+    pub command: Result<(Request, Answer), Problem>,
     bytes: usize,
 }
 
 pub struct Window {
-    writer: Handle,
+    submit: Box<Submit>,
     /// How many commands of all imports may be with the writer.
     room: Arc<Semaphore>,
     /// To be sent, in order: after all that is sent.
@@ -57,9 +60,12 @@ pub struct Window {
 }
 
 impl Window {
-    pub fn new(writer: Handle, room: Arc<Semaphore>) -> Self {
+    pub fn new(
+        submit: impl Fn(Request) -> BoxFuture<'static, Answer> + Send + 'static,
+        room: Arc<Semaphore>,
+    ) -> Self {
         Self {
-            writer,
+            submit: Box::new(submit),
             room,
             waiting: VecDeque::new(),
             sent: FuturesOrdered::new(),
@@ -130,8 +136,7 @@ impl Window {
         if let Some(outcome) = outcome {
             return self.sent.push_back(ready(answered(Ok((request, Ok(outcome))))).boxed());
         }
-        let (writer, submitted) = (self.writer.clone(), request.clone());
-        let mut answer = async move { writer.submit(submitted).await }.boxed();
+        let mut answer = (self.submit)(request.clone());
         // The first poll puts it into the queue, before any later line.
         if let Some(answer) = (&mut answer).now_or_never() {
             self.is_stalled |= is_passing(&request, &answer);
@@ -188,7 +193,7 @@ impl Window {
 }
 
 /// The command may still have its effect, and only one, if it is sent again.
-fn is_passing(request: &Request, answer: &Result<Outcome, Refusal>) -> bool {
+fn is_passing(request: &Request, answer: &Answer) -> bool {
     match answer {
         Err(Refusal::Overloaded | Refusal::NoWriter | Refusal::LogUnavailable(_)) => true,
         Err(Refusal::OutcomeUnknown) => request.key.is_some(),
@@ -221,3 +226,6 @@ impl Retry {
         self.since.is_some_and(|since| since.elapsed() > PATIENCE)
     }
 }
+
+#[cfg(test)]
+mod tests;
