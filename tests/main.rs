@@ -8,6 +8,7 @@ mod architecture;
 mod commands;
 mod durability;
 mod event_log;
+mod imports;
 mod log_check;
 mod processes;
 mod projector;

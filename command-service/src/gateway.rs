@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_nats::Client;
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     time::Instant,
 };
 use uuid::Uuid;
@@ -61,18 +61,23 @@ impl Gateway {
         Self(Arc::new(Inner { queue, route, client, namespace: namespace.to_owned(), under_way }))
     }
 
-    pub fn route(&self) -> Route {
-        *self.0.route.borrow()
-    }
-
     /// Has the command decided. What follows does not depend on the caller's waiting for it.
     pub async fn submit(&self, request: Request) -> Answer {
         let Ok(_permit) = self.0.under_way.try_acquire() else { return Err(Refusal::Overloaded) };
         let deadline = Instant::now() + ANSWER_TIME_MAX;
-        match tokio::time::timeout_at(deadline, self.0.decide(request)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(Refusal::OutcomeUnknown),
-        }
+        let answer = tokio::time::timeout_at(deadline, self.0.decide(request)).await;
+        answer.unwrap_or(Err(Refusal::OutcomeUnknown))
+    }
+
+    /// The same, but a command that nobody can decide now is given back at once. Of commands that are submitted
+    /// one after the other, each polled once before the next, the first is queued first.
+    pub async fn submit_once(&self, request: Request) -> Answer {
+        let Ok(_permit) = self.0.under_way.try_acquire() else { return Err(Refusal::Overloaded) };
+        let mut request = Arc::new(request);
+        let mut route = self.0.route.clone();
+        let answer =
+            tokio::time::timeout(ANSWER_TIME_MAX, self.0.decide_once(&mut request, &mut route)).await;
+        answer.unwrap_or(Err(Refusal::OutcomeUnknown))
     }
 }
 
@@ -82,33 +87,37 @@ impl Inner {
         let mut route = self.route.clone();
         let patience = Instant::now() + NO_WRITER_WAIT;
         loop {
-            let current = *route.borrow_and_update();
-            let answer = match current {
-                Route::Nowhere => Err(Refusal::NoWriter),
-                Route::Here => self.decide_here(request.clone()).await,
-                Route::There(writer) => {
-                    Arc::make_mut(&mut request).make_repeatable();
-                    self.decide_there(writer, &request, &mut route).await
-                }
-            };
-            match answer {
+            match self.decide_once(&mut request, &mut route).await {
                 // Certainly without effect.
                 Err(Refusal::NoWriter) if Instant::now() < patience => {}
-                // A writer that went silent; who comes after it knows the command's key, if it had an effect.
-                Err(Refusal::OutcomeUnknown) if current != Route::Here => {}
+                // Whoever writes next knows the command's key, if it had an effect.
+                Err(Refusal::OutcomeUnknown) if request.key.is_some() => {}
                 answer => return answer,
             }
             let _ = tokio::time::timeout(RETRY_DELAY, route.changed()).await;
         }
     }
 
-    async fn decide_here(&self, request: Arc<Request>) -> Answer {
+    async fn decide_once(&self, request: &mut Arc<Request>, route: &mut watch::Receiver<Route>) -> Answer {
+        let current = *route.borrow_and_update();
+        match current {
+            Route::Nowhere => Err(Refusal::NoWriter),
+            Route::Here => self.queue(request.clone())?.await.unwrap_or(Err(Refusal::OutcomeUnknown)),
+            Route::There(writer) => {
+                Arc::make_mut(request).make_repeatable();
+                self.decide_there(writer, request, route).await
+            }
+        }
+    }
+
+    /// Puts a command into the queue of this instance's writer, which will answer it.
+    fn queue(&self, request: Arc<Request>) -> Result<oneshot::Receiver<Answer>, Refusal> {
         let (submission, answer) = Submission::new(request);
         self.queue.try_send(submission).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refusal::Overloaded,
             mpsc::error::TrySendError::Closed(_) => Refusal::NoWriter,
         })?;
-        answer.await.unwrap_or(Err(Refusal::OutcomeUnknown))
+        Ok(answer)
     }
 }
 

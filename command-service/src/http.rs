@@ -3,6 +3,9 @@
 mod answer;
 mod body;
 mod headers;
+mod imports;
+
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -13,13 +16,14 @@ use axum::{
     routing::post,
 };
 use domain::{Command, Kind};
-use service_kit::{Problem, problem::kinds};
+use service_kit::{Problem, Shutdown, problem::kinds};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::{
     gateway::Gateway,
     metrics::Metrics,
-    submission::{IdempotencyKey, Request},
+    submission::{IdempotencyKey, Meta, Request},
 };
 use answer::problems;
 
@@ -30,14 +34,20 @@ const KEYED_IDS: Uuid = Uuid::from_u128(0x5b0f_3c8e_0e4d_4b0c_9d53_7c6f_8a1e_2d4
 struct App {
     gateway: Gateway,
     metrics: Metrics,
+    /// How many commands of imports may be with the writer.
+    import_room: Arc<Semaphore>,
+    shutdown: Shutdown,
 }
 
 /// The routes for commands.
-pub fn routes(gateway: Gateway) -> Router {
+pub fn routes(gateway: Gateway, queue_commands_max: usize, shutdown: Shutdown) -> Router {
+    // Imports leave half of the queue to everybody else.
+    let import_room = Arc::new(Semaphore::new((queue_commands_max / 2).max(1)));
     Router::new()
+        .route("/commands", post(imports::import))
         .route("/{plural}/{command}", post(command_to_new))
         .route("/{plural}/{id}/{command}", post(command_to_known))
-        .with_state(App { gateway, metrics: Metrics::new() })
+        .with_state(App { gateway, metrics: Metrics::new(), import_room, shutdown })
 }
 
 /// `POST /accounts/{id}/register`
@@ -49,11 +59,7 @@ async fn command_to_known(
 ) -> Result<Response, Problem> {
     let Path((plural, id, name)) = path.map_err(unreadable_path)?;
     let kind = aggregate(&plural)?;
-    let id = id.parse().map_err(|_| {
-        Problem::new(problems::INVALID_ID, format!("`{id}` is not an id."))
-            .field("id")
-            .accepted("a UUID, like 018f6d6e-1b2a-7c3d-9e4f-5a6b7c8d9e0f")
-    })?;
+    let id = read_id(&id)?;
     handle(&app, kind, Some(id), &name, &headers, body).await
 }
 
@@ -78,7 +84,8 @@ async fn handle(
     body: Body,
 ) -> Result<Response, Problem> {
     let command = body::command(kind, name, headers, body).await?;
-    let request = request(kind, id, command, headers)?;
+    let (key, if_match) = (headers::idempotency_key(headers)?, headers::if_match(headers)?);
+    let request = request(kind, id, command, key, if_match, headers::meta(headers)?);
     let id = request.id;
     let answer = app.gateway.submit(request).await;
     app.metrics.answered(kind.name(), answer::label(&answer));
@@ -86,15 +93,29 @@ async fn handle(
     Ok(answer::accepted(kind, id, &outcome))
 }
 
-fn request(kind: Kind, id: Option<Uuid>, command: Command, headers: &HeaderMap) -> Result<Request, Problem> {
-    let key = headers::idempotency_key(headers)?;
+fn request(
+    kind: Kind,
+    id: Option<Uuid>,
+    command: Command,
+    key: Option<String>,
+    if_match: Option<u64>,
+    meta: Meta,
+) -> Request {
     let id = id.unwrap_or_else(|| match &key {
         // The same key makes the same id, so that a repeat finds the aggregate that the first one made.
         Some(key) => Uuid::new_v5(&KEYED_IDS, format!("{}/{key}", kind.plural()).as_bytes()),
         None => Uuid::now_v7(),
     });
     let key = key.map(|key| IdempotencyKey::new(key, &command));
-    Ok(Request { id, key, if_match: headers::if_match(headers)?, meta: headers::meta(headers)?, command })
+    Request { id, key, if_match, meta, command }
+}
+
+fn read_id(id: &str) -> Result<Uuid, Problem> {
+    id.parse().map_err(|_| {
+        Problem::new(problems::INVALID_ID, format!("`{id}` is not an id."))
+            .field("id")
+            .accepted("a UUID, like 018f6d6e-1b2a-7c3d-9e4f-5a6b7c8d9e0f")
+    })
 }
 
 fn unreadable_path(_: PathRejection) -> Problem {

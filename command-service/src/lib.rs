@@ -88,7 +88,8 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
     let mut writer = AbortOnDropHandle::new(writer.spawn());
     let _forwarded = AbortOnDropHandle::new(tokio::spawn(gateway::serve_forwarded(gateway.clone(), me)));
     let leaving = shutdown.clone();
-    let mut serving = pin!(service_kit::http::serve(listener, http::routes(gateway), health, shutdown));
+    let routes = http::routes(gateway, config.queue_commands_max, shutdown.clone());
+    let mut serving = pin!(service_kit::http::serve(listener, routes, health, shutdown));
     tokio::select! {
         served = &mut serving => served?,
         Err(error) = durability.go_on() => return Err(error.into()),

@@ -8,10 +8,10 @@ use std::{
 
 use async_nats::{Message, RequestErrorKind};
 use domain::{Kind, Rejection, RejectionClass};
-use futures::StreamExt;
+use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use super::{Gateway, Inner, Route};
@@ -82,25 +82,34 @@ impl Inner {
 pub async fn serve(gateway: Gateway, me: Instance) -> Result<(), async_nats::SubscribeError> {
     let subject = subject(&gateway.0.namespace, me);
     let mut messages = gateway.0.client.subscribe(subject).await?;
-    while let Some(message) = messages.next().await {
-        tokio::spawn(answer(gateway.clone(), message));
+    while let Some(Message { payload, reply, .. }) = messages.next().await {
+        let Some(sender) = reply else { continue };
+        // Queued here, one after the other, because an import relies on the order.
+        let queued = gateway.0.take_over(&payload);
+        let gateway = gateway.clone();
+        tokio::spawn(async move {
+            let answer = match queued {
+                Ok(answer) => answer.await.unwrap_or(Err(Refusal::OutcomeUnknown)),
+                Err(refusal) => Err(refusal),
+            };
+            let reply =
+                serde_json::to_vec(&Reply::from(answer)).expect("a reply is made of text and numbers");
+            // A sender that does not hear from us sends the command again.
+            let _ = gateway.0.client.publish(sender, reply.into()).await;
+        });
     }
     Ok(())
 }
 
-async fn answer(gateway: Gateway, message: Message) {
-    let Some(sender) = message.reply else { return };
-    let answer = match (parse(&message.payload), gateway.route()) {
-        (Some(request), Route::Here) => match gateway.0.under_way.try_acquire() {
-            Ok(_permit) => gateway.0.decide_here(request.into()).await,
-            Err(_) => Err(Refusal::Overloaded),
-        },
-        // A command that only another version of the application knows is none that this one can decide.
-        _ => Err(Refusal::NoWriter),
-    };
-    let reply = serde_json::to_vec(&Reply::from(answer)).expect("a reply is made of text and numbers");
-    // A sender that does not hear from us sends the command again.
-    let _ = gateway.0.client.publish(sender, reply.into()).await;
+impl Inner {
+    /// Queues a command that another instance took, if this one writes.
+    fn take_over(&self, payload: &[u8]) -> Result<oneshot::Receiver<Answer>, Refusal> {
+        match (parse(payload), *self.route.borrow()) {
+            (Some(request), Route::Here) => self.queue(request.into()),
+            // A command that only another version of the application knows is none that this one can decide.
+            _ => Err(Refusal::NoWriter),
+        }
+    }
 }
 
 fn subject(namespace: &str, writer: Instance) -> String {

@@ -16,7 +16,7 @@ use crate::submission::{Outcome, Refusal};
 pub mod problems {
     use service_kit::Kind;
 
-    pub const INVALID_ID: Kind = Kind::new(400, "invalid-id", "The id in the path is not a UUID");
+    pub const INVALID_ID: Kind = Kind::new(400, "invalid-id", "The id is not a UUID");
     pub const MALFORMED_JSON: Kind = Kind::new(400, "malformed-json", "The body is not valid JSON");
     pub const INVALID_FIELD: Kind = Kind::new(400, "invalid-field", "A field of the command is not valid");
     pub const UNKNOWN_COMMAND: Kind = Kind::new(404, "unknown-command", "There is no such command");
@@ -24,12 +24,14 @@ pub mod problems {
         Kind::new(412, "revision-mismatch", "The aggregate has changed since you read it");
     pub const BODY_TOO_LARGE: Kind = Kind::new(413, "body-too-large", "The body is too large");
     pub const UNSUPPORTED_MEDIA_TYPE: Kind =
-        Kind::new(415, "unsupported-media-type", "Send the command as application/json");
+        Kind::new(415, "unsupported-media-type", "The body has another Content-Type than is read here");
     pub const KEY_REUSED: Kind =
         Kind::new(422, "idempotency-key-reused", "This Idempotency-Key was used for another command");
     pub const NO_WRITER: Kind = Kind::new(503, "no-writer", "No writer is ready; try again shortly");
     pub const LOG_UNAVAILABLE: Kind =
         Kind::new(503, "log-unavailable", "The log does not take events at the moment; try again shortly");
+    pub const IMPORT_INTERRUPTED: Kind =
+        Kind::new(503, "import-interrupted", "The import ended before all its lines were read");
     pub const OUTCOME_UNKNOWN: Kind =
         Kind::new(504, "outcome-unknown", "It is not known whether the command took effect");
 }
@@ -37,7 +39,7 @@ pub mod problems {
 const LOG_POSITION: HeaderName = HeaderName::from_static("log-position");
 
 #[derive(Serialize)]
-struct Accepted<'a> {
+pub struct Accepted<'a> {
     id: Uuid,
     /// The position of the aggregate's last event.
     revision: u64,
@@ -46,12 +48,21 @@ struct Accepted<'a> {
     events: &'a [String],
 }
 
-/// 201 with `Location` for an aggregate's first events, else 200.
+impl<'a> Accepted<'a> {
+    pub fn new(id: Uuid, outcome: &'a Outcome) -> Self {
+        Self { id, revision: outcome.revision, position: outcome.revision, events: &outcome.events }
+    }
+}
+
+/// 201 for an aggregate's first events, else 200.
+pub fn status(outcome: &Outcome) -> StatusCode {
+    if outcome.is_created { StatusCode::CREATED } else { StatusCode::OK }
+}
+
+/// 201 comes with `Location`.
 pub fn accepted(kind: Kind, id: Uuid, outcome: &Outcome) -> Response {
-    let Outcome { revision, events, is_created } = outcome;
-    let body = Accepted { id, revision: *revision, position: *revision, events };
-    let status = if *is_created { StatusCode::CREATED } else { StatusCode::OK };
-    let mut response = (status, Json(body)).into_response();
+    let Outcome { revision, is_created, .. } = outcome;
+    let mut response = (status(outcome), Json(Accepted::new(id, outcome))).into_response();
     let headers = response.headers_mut();
     headers.insert(LOG_POSITION, HeaderValue::from(*revision));
     headers.insert(header::ETAG, header_value(format!("\"{revision}\"")));

@@ -5,8 +5,8 @@ use service_kit::{Problem, problem::kinds};
 
 use crate::submission::Meta;
 
-const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
-const IF_MATCH: &str = "If-Match";
+pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+pub const IF_MATCH: &str = "If-Match";
 const CORRELATION_ID: &str = "Correlation-Id";
 const CAUSATION_ID: &str = "Causation-Id";
 const TRACEPARENT: &str = "traceparent";
@@ -39,16 +39,17 @@ pub fn meta(headers: &HeaderMap) -> Result<Meta, Problem> {
 }
 
 fn token(headers: &HeaderMap, name: &'static str) -> Result<Option<String>, Problem> {
-    let text = single(headers, name)?;
-    let is_token = |text: &str| {
-        (1..=TOKEN_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
-    };
-    match text {
-        Some(text) if !is_token(&text) => {
-            Err(invalid(name, "1 to 255 visible ASCII characters without spaces"))
-        }
+    match single(headers, name)? {
+        Some(text) if !is_token(&text) => Err(invalid(name, TOKEN)),
         text => Ok(text),
     }
+}
+
+pub const TOKEN: &str = "1 to 255 visible ASCII characters without spaces";
+
+/// What `TOKEN` says.
+pub fn is_token(text: &str) -> bool {
+    (1..=TOKEN_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// The header's value, if it is there once.

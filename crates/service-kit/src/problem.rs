@@ -108,23 +108,30 @@ struct Body<'a> {
     accepted: Option<&'a Value>,
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let Parts { kind, detail, field, accepted, headers } = *self.0;
-        let status = StatusCode::from_u16(kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+/// The members of `application/problem+json`.
+impl Serialize for Problem {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Parts { kind, detail, field, accepted, .. } = &*self.0;
         let body = Body {
             r#type: format!("/problems/{}", kind.code),
             title: kind.title,
             status: kind.status,
             code: kind.code,
-            detail: &detail,
+            detail,
             field: field.as_deref(),
             accepted: accepted.as_ref(),
         };
-        let mut response = (status, Json(body)).into_response();
+        body.serialize(serializer)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(&self)).into_response();
         let response_headers = response.headers_mut();
         response_headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        response_headers.extend(headers);
+        response_headers.extend(self.0.headers);
         response
     }
 }

@@ -1,119 +1,136 @@
-//! Sends the sample to the command-service, as any client would: over HTTP, many at a time, with an
-//! `Idempotency-Key` and a deterministic id each, so that sending it again has no second effect.
+//! Sends the sample to the command-service, as any client would: as an import, each line with an
+//! `idempotency_key` and a deterministic id, so that sending it again has no second effect.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
-use futures::{StreamExt as _, TryStreamExt as _};
-use reqwest::{StatusCode, header};
-use serde_json::{Value, json};
-use tokio::sync::OnceCell;
-use uuid::Uuid;
+use anyhow::{Context as _, Result, bail};
+use reqwest::{Response, StatusCode, header};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::{sleep, timeout};
 
 use super::Purchase;
 use crate::http;
 use crate::progress::Progress;
 
-const IN_FLIGHT: usize = 64;
-
-/// How long one command is sent again and again before the load gives up; enough to restart a server.
+/// How long the import may be without a result before the load gives up; enough to restart a server.
 const PATIENCE: Duration = Duration::from_secs(60);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
-const FIRST_RETRY: Duration = Duration::from_millis(50);
-const LAST_RETRY: Duration = Duration::from_secs(2);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// Sends all purchases, in the order in which they happened but for those in flight together.
+/// Sends all purchases in the order in which they happened; a customer's first one registers them.
 pub async fn load(command_service: &str, mut purchases: Vec<Purchase>) -> Result<()> {
     purchases.sort_by_key(|purchase| purchase.date);
-    let registrations: HashMap<u32, OnceCell<()>> =
-        purchases.iter().map(|purchase| (purchase.customer, OnceCell::new())).collect();
-    let progress = Progress::new("commands", purchases.len() + registrations.len());
-    let sender = Sender { http: http::client(), base: command_service, progress: &progress };
-    futures::stream::iter(&purchases)
-        .map(|purchase| {
-            let registration = &registrations[&purchase.customer];
-            let sender = &sender;
-            async move {
-                // The customer's first purchase registers them; purchases sent meanwhile wait for that.
-                registration
-                    .get_or_try_init(|| sender.register(purchase.customer, purchase.account_id()))
-                    .await?;
-                sender.place(purchase).await
+    let mut registered = HashSet::new();
+    let mut lines = Vec::new();
+    for purchase in &purchases {
+        if registered.insert(purchase.customer) {
+            lines.push(register(purchase));
+        }
+        lines.push(place(purchase));
+    }
+    let url = format!("{command_service}/commands");
+    let progress = Progress::new("commands", lines.len());
+    let (mut accepted, mut last_accepted) = (0, Instant::now());
+    loop {
+        let import = http::client().post(&url).header(header::CONTENT_TYPE, "application/x-ndjson");
+        let outcome = match timeout(PATIENCE, import.body(lines[accepted..].concat()).send()).await {
+            Ok(Ok(answer)) => {
+                let advance = || {
+                    (accepted, last_accepted) = (accepted + 1, Instant::now());
+                    progress.advance();
+                };
+                read(answer, advance).await?
             }
-        })
-        .buffer_unordered(IN_FLIGHT)
-        .try_collect::<()>()
-        .await
+            Ok(Err(error)) => http::chain(&error),
+            Err(_) => "no answer".to_owned(),
+        };
+        if accepted == lines.len() {
+            return Ok(());
+        }
+        if last_accepted.elapsed() > PATIENCE {
+            bail!("the import has not gone on for {PATIENCE:?}: {outcome}");
+        }
+        sleep(RETRY_DELAY).await;
+    }
 }
 
-struct Sender<'a> {
-    http: reqwest::Client,
-    base: &'a str,
-    progress: &'a Progress,
-}
-
-impl Sender<'_> {
-    async fn register(&self, customer: u32, account: Uuid) -> Result<()> {
-        let body = json!({
+fn register(purchase: &Purchase) -> String {
+    let customer = purchase.customer;
+    line(&json!({
+        "aggregate": "accounts",
+        "id": purchase.account_id(),
+        "command": "register",
+        "idempotency_key": format!("cdnow-customer-{customer}"),
+        "data": {
             "email": format!("customer-{customer}@cdnow.example"),
             "username": format!("cdnow-{customer}"),
-        });
-        self.send(&format!("/accounts/{account}/register"), &format!("cdnow-customer-{customer}"), &body)
-            .await
-    }
+        },
+    }))
+}
 
-    async fn place(&self, purchase: &Purchase) -> Result<()> {
-        let body = json!({
+fn place(purchase: &Purchase) -> String {
+    line(&json!({
+        "aggregate": "orders",
+        "id": purchase.order_id(),
+        "command": "place",
+        "idempotency_key": format!("cdnow-order-{}-{}", purchase.customer, purchase.index),
+        "data": {
             "account_id": purchase.account_id(),
             "quantity": purchase.quantity,
             "amount_cents": purchase.amount_cents,
             "currency": "USD",
             "placed_at": format!("{}T00:00:00Z", purchase.date),
-        });
-        let key = format!("cdnow-order-{}-{}", purchase.customer, purchase.index);
-        self.send(&format!("/orders/{}/place", purchase.order_id()), &key, &body).await
-    }
+        },
+    }))
+}
 
-    /// Sends a command until its outcome is known. The key makes it safe to send it again.
-    async fn send(&self, path: &str, key: &str, body: &Value) -> Result<()> {
-        let give_up = Instant::now() + PATIENCE;
-        let mut delay = FIRST_RETRY;
-        loop {
-            let request = self.http.post(format!("{}{path}", self.base)).timeout(REQUEST_TIMEOUT);
-            let (problem, wait) = match request.header("Idempotency-Key", key).json(body).send().await {
-                Ok(answer) if answer.status().is_success() => {
-                    self.progress.advance();
-                    return Ok(());
+fn line(command: &serde_json::Value) -> String {
+    format!("{command}\n")
+}
+
+/// A line of the answer. The last one is about no line of the request.
+#[derive(Deserialize)]
+struct Answered {
+    line: Option<u64>,
+    status: Option<u16>,
+}
+
+/// Counts what is accepted, up to the first line that is not. Returns what to say if some are left: whatever
+/// sending again may help with.
+async fn read(mut answer: Response, mut accepted: impl FnMut()) -> Result<String> {
+    if !answer.status().is_success() {
+        let (status, text) = (answer.status(), answer.text().await.unwrap_or_default());
+        return worth_retrying(status.as_u16(), format!("{status}: {text}"));
+    }
+    let mut received = Vec::new();
+    loop {
+        match timeout(PATIENCE, answer.chunk()).await {
+            Ok(Ok(Some(chunk))) => received.extend_from_slice(&chunk),
+            Ok(Ok(None)) => return Ok("the answer was cut off".to_owned()),
+            Ok(Err(error)) => return Ok(http::chain(&error)),
+            Err(_) => return Ok("no result".to_owned()),
+        }
+        let end = received.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+        for text in received.drain(..end).as_slice().split_inclusive(|byte| *byte == b'\n') {
+            let Answered { line, status } = serde_json::from_slice(text).context("unreadable result")?;
+            match (line, status) {
+                (Some(_), Some(200 | 201)) => accepted(),
+                (Some(_), Some(status)) => {
+                    return worth_retrying(status, String::from_utf8_lossy(text).into());
                 }
-                Ok(answer) => {
-                    let status = answer.status();
-                    let wait = retry_after(&answer);
-                    let problem = format!("{status}: {}", answer.text().await.unwrap_or_default());
-                    if !is_worth_retrying(status) {
-                        bail!("POST {path} was answered with {problem}");
-                    }
-                    (problem, wait)
-                }
-                Err(error) => (http::chain(&error), None),
-            };
-            if Instant::now() > give_up {
-                bail!("POST {path} has not succeeded for {PATIENCE:?}; the last answer: {problem}");
+                _ => return Ok(String::from_utf8_lossy(text).into()),
             }
-            tokio::time::sleep(wait.unwrap_or(delay)).await;
-            delay = (delay * 2).min(LAST_RETRY);
         }
     }
 }
 
-fn is_worth_retrying(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
-    )
-}
-
-fn retry_after(answer: &reqwest::Response) -> Option<Duration> {
-    let seconds = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds).min(PATIENCE))
+/// The problem, if it may have passed next time.
+fn worth_retrying(status: u16, problem: String) -> Result<String> {
+    match StatusCode::from_u16(status) {
+        Ok(StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT) => {
+            Ok(problem)
+        }
+        _ => bail!("a command was answered with {problem}"),
+    }
 }
