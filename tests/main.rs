@@ -8,6 +8,8 @@ mod architecture;
 mod commands;
 mod durability;
 mod event_log;
+mod full_disk;
+mod log_care;
 mod log_check;
 mod processes;
 mod projector;
