@@ -2,7 +2,7 @@
 //! [`World`], the three services in a namespace and a database that no other test knows.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -25,10 +25,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Servers {
     pub nats: Nats,
     pub postgres: Postgres,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Servers {
+    /// Where the NATS server keeps its streams.
+    pub fn streams(&self) -> PathBuf {
+        self.folder.path().join("nats/jetstream")
+    }
+
     /// The shared ones. They stop when the last test that uses them is over.
     pub async fn shared() -> Arc<Self> {
         static SERVERS: Mutex<Weak<Servers>> = Mutex::const_new(Weak::new());
@@ -49,7 +54,7 @@ impl Servers {
         // All tests' services connect to this one server.
         let settings = [("max_connections", "400")];
         let postgres = Postgres::start(config("postgres"), &settings).await.unwrap();
-        Self { nats, postgres, _folder: folder }
+        Self { nats, postgres, folder }
     }
 }
 
@@ -105,6 +110,11 @@ impl Place {
         sqlx::query(create).execute(&mut admin).await.unwrap();
         let database_url = servers.postgres.database_url(&namespace);
         projector::migrate(&database_url).await.unwrap();
+        Self::with(servers, namespace, database_url)
+    }
+
+    /// A namespace and a database that exist, without any state of a command-service.
+    pub fn with(servers: Arc<Servers>, namespace: String, database_url: String) -> Self {
         Self { servers, namespace, database_url, states: temporary_folder().unwrap() }
     }
 

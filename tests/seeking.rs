@@ -156,6 +156,10 @@ async fn the_price_of_a_seek_is_the_logarithm_of_the_log() {
         // The end of the log, and one for each halving of 300 frames.
         assert!(requests() - before <= 10, "{} requests for {target:?}", requests() - before);
     }
+    // What cannot be there is not looked for.
+    let before = requests();
+    log.seek(Target::Position(301)).await;
+    assert_eq!(requests() - before, 1);
 }
 
 #[tokio::test]

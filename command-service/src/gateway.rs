@@ -29,10 +29,12 @@ const NO_WRITER_WAIT: Duration = Duration::from_secs(3);
 const RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// Where commands are decided now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// Nobody is known to write.
     Nowhere,
+    /// Nobody can write, for this reason.
+    LogRefuses(String),
     Here,
     There(Instance),
 }
@@ -99,9 +101,10 @@ impl Inner {
     }
 
     async fn decide_once(&self, request: &mut Arc<Request>, route: &mut watch::Receiver<Route>) -> Answer {
-        let current = *route.borrow_and_update();
+        let current = route.borrow_and_update().clone();
         match current {
             Route::Nowhere => Err(Refusal::NoWriter),
+            Route::LogRefuses(reason) => Err(Refusal::LogUnavailable(reason)),
             Route::Here => self.queue(request.clone())?.await.unwrap_or(Err(Refusal::OutcomeUnknown)),
             Route::There(writer) => {
                 Arc::make_mut(request).make_repeatable();

@@ -89,7 +89,7 @@ impl Writer {
             }
             self.health.fail(HEALTH_CHECK, &reason);
             last_reason = reason;
-            self.route.send_replace(Route::Nowhere);
+            self.go_nowhere(&trouble);
             self.refuse_waiting();
             if trouble.blames_state()
                 && let Some(store) = opened.take()
@@ -187,7 +187,21 @@ impl Writer {
     /// From now on commands are decided there.
     fn go(&self, route: Route) {
         self.health.pass(HEALTH_CHECK);
-        self.route.send_if_modified(|current| std::mem::replace(current, route) != route);
+        self.route.send_if_modified(|current| {
+            let is_new = *current != route;
+            *current = route;
+            is_new
+        });
+    }
+
+    /// For now commands are decided nowhere.
+    fn go_nowhere(&self, trouble: &Trouble) {
+        self.route.send_replace(match trouble {
+            Trouble::Term(AppendError::Refused(reason)) | Trouble::Append(AppendError::Refused(reason)) => {
+                Route::LogRefuses(reason.clone())
+            }
+            _ => Route::Nowhere,
+        });
     }
 
     /// Commands that nobody has looked at are given back to the gateway, which knows where else to go.

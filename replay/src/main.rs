@@ -29,6 +29,10 @@ struct Arguments {
     )]
     nats_url: String,
 
+    /// Read this stream instead of the log itself: a mirror of it, so that the writer's server has no work.
+    #[arg(long, global = true, env = "HEADWATER_LOG_STREAM")]
+    stream: Option<String>,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -87,7 +91,10 @@ async fn main() -> anyhow::Result<ExitCode> {
     let client = async_nats::connect(&arguments.nats_url).await.map_err(|error| {
         anyhow::anyhow!("cannot connect to NATS ({error}); --nats-url or NATS_URL names it")
     })?;
-    let log = EventLog::new(client, &arguments.namespace);
+    let mut log = EventLog::new(client, &arguments.namespace);
+    if let Some(stream) = arguments.stream {
+        log = log.read_from(&stream);
+    }
     let result = match arguments.command {
         Command::Verify { database_url } => verify(&log, &database_url).await,
         Command::Check => check(&log).await,

@@ -104,7 +104,7 @@ pub async fn serve(gateway: Gateway, me: Instance) -> Result<(), async_nats::Sub
 impl Inner {
     /// Queues a command that another instance took, if this one writes.
     fn take_over(&self, payload: &[u8]) -> Result<oneshot::Receiver<Answer>, Refusal> {
-        match (parse(payload), *self.route.borrow()) {
+        match (parse(payload), &*self.route.borrow()) {
             (Some(request), Route::Here) => self.queue(request.into()),
             // A command that only another version of the application knows is none that this one can decide.
             _ => Err(Refusal::NoWriter),

@@ -112,6 +112,12 @@ impl EventLog {
         self.replicas
     }
 
+    /// The same log, read from another stream that has its frames at the same sequences: a mirror, or a copy
+    /// that was restored beside it. Not to append to.
+    pub fn read_from(self, stream: &str) -> Self {
+        Self { stream: stream.to_owned(), ..self }
+    }
+
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
