@@ -63,6 +63,11 @@ impl Gateway {
         Self(Arc::new(Inner { queue, route, client, namespace: namespace.to_owned(), under_way }))
     }
 
+    /// Where commands are decided now.
+    pub fn route(&self) -> Route {
+        self.0.route.borrow().clone()
+    }
+
     /// Has the command decided. What follows does not depend on the caller's waiting for it.
     pub async fn submit(&self, request: Request) -> Answer {
         let Ok(_permit) = self.0.under_way.try_acquire() else { return Err(Refusal::Overloaded) };

@@ -13,7 +13,7 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
     http::HeaderMap,
     response::Response,
-    routing::post,
+    routing::{get, post},
 };
 use domain::{Command, Kind};
 use service_kit::{Problem, Shutdown, problem::kinds};
@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::{
-    gateway::Gateway,
+    gateway::{Gateway, Route},
     metrics::Metrics,
     submission::{IdempotencyKey, Meta, Request},
 };
@@ -44,10 +44,22 @@ pub fn routes(gateway: Gateway, queue_commands_max: usize, shutdown: Shutdown) -
     // Imports leave half of the queue to everybody else.
     let import_room = Arc::new(Semaphore::new((queue_commands_max / 2).max(1)));
     Router::new()
+        .route("/health/writer", get(writer))
         .route("/commands", post(imports::import))
         .route("/{plural}/{command}", post(command_to_new))
         .route("/{plural}/{id}/{command}", post(command_to_known))
         .with_state(App { gateway, metrics: Metrics::new(), import_room, shutdown })
+}
+
+/// Answers 200 on the one instance that writes, for a load balancer that saves the others the forwarding.
+async fn writer(State(app): State<App>) -> Result<&'static str, Problem> {
+    let elsewhere = match app.gateway.route() {
+        Route::Here => return Ok("writing\n"),
+        Route::There(writer) => format!("The instance {writer} writes; this one forwards commands to it."),
+        Route::Nowhere => "Nobody writes at the moment.".to_owned(),
+        Route::LogRefuses(reason) => format!("The log refuses: {reason}"),
+    };
+    Err(Problem::new(kinds::NOT_READY, elsewhere).retry_after(1))
 }
 
 /// `POST /accounts/{id}/register`

@@ -1,0 +1,98 @@
+//! A command-service that is a process of its own, which can be killed and paused.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use reqwest::StatusCode;
+use rustix::process::{Pid, Signal, kill_process};
+use stack::{
+    ports,
+    program::Running,
+    services::{self, COMMAND_SERVICE, ServiceConfig},
+};
+
+use crate::harness::{Place, until};
+
+/// More than an instance needs to leave in good order.
+const GRACE: Duration = Duration::from_secs(10);
+
+pub struct Instance {
+    pub url: String,
+    running: Running,
+    log: PathBuf,
+}
+
+impl Instance {
+    /// Starts one that keeps its state in `state`, and waits until it is ready.
+    pub async fn start(place: &Place, state: &Path) -> Self {
+        let port = ports::next_free(0).unwrap();
+        let log = state.with_extension("log");
+        let config = ServiceConfig {
+            port,
+            namespace: place.namespace.clone(),
+            nats_url: place.servers.nats.url(),
+            nats_monitor_url: place.servers.nats.monitor_url(),
+            database_url: None,
+            state_folder: Some(state.to_owned()),
+            log: log.clone(),
+        };
+        let program = services::program(services::binaries().await.unwrap(), COMMAND_SERVICE, config);
+        Self { url: format!("http://127.0.0.1:{port}"), running: Running::start(program).await.unwrap(), log }
+    }
+
+    /// What it has logged.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    pub async fn is_writer(&self) -> bool {
+        let answer = reqwest::get(format!("{}/health/writer", self.url)).await;
+        answer.is_ok_and(|answer| answer.status() == StatusCode::OK)
+    }
+
+    /// Sends SIGTERM, and waits until it has ended.
+    pub async fn stop(&self) {
+        self.running.stop(GRACE).await;
+    }
+
+    /// Sends SIGKILL.
+    pub async fn kill(&self) {
+        self.running.kill().await;
+    }
+
+    /// Starts it again on the same port, over the same state, and waits until it is ready.
+    pub async fn restart(&mut self) {
+        self.running.restart(GRACE).await.unwrap();
+    }
+
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.running.pid()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+}
+
+/// Waits until one of the instances writes, and tells which.
+pub async fn writer(instances: &[Instance]) -> usize {
+    let mut found = None;
+    until("somebody writes", async || {
+        for (index, instance) in instances.iter().enumerate() {
+            if instance.is_writer().await {
+                found = Some(index);
+            }
+        }
+        found.is_some()
+    })
+    .await;
+    found.unwrap()
+}
