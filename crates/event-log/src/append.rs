@@ -10,7 +10,6 @@ use async_nats::jetstream::{
 use tokio::time::Instant;
 
 use crate::{
-    connection::Connection,
     frame::NewFrame,
     log::{EventLog, Head, LogError, REQUEST_TIMEOUT},
 };
@@ -93,7 +92,7 @@ impl EventLog {
             .headers(frame.headers())
             .payload(frame.payload.clone())
             .expected_last_subject_sequence(head.sequence);
-        let connection = Connection::of_next_request(&self.client);
+        let connection = self.connections.of_next_request();
         let publish = async { self.jetstream.send_publish(self.subject.clone(), message).await?.await };
         tokio::select! {
             biased;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::{
-    connection::Connection,
+    connection::Connections,
     follow::Follower,
     frame::{FrameError, Place},
     stream,
@@ -26,6 +26,7 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct EventLog {
     pub(crate) client: Client,
+    pub(crate) connections: Connections,
     pub(crate) jetstream: jetstream::Context,
     pub(crate) namespace: String,
     pub(crate) subject: String,
@@ -90,6 +91,7 @@ impl EventLog {
         jetstream.set_timeout(REQUEST_TIMEOUT);
         let config = stream::definition(namespace);
         Self {
+            connections: Connections::of(client.clone()),
             client,
             jetstream,
             namespace: namespace.to_owned(),
@@ -187,7 +189,7 @@ impl EventLog {
 
     /// Waits for an answer only while it can still come.
     pub(crate) async fn answered<A>(&self, request: impl Future<Output = A>) -> Result<A, LogError> {
-        let connection = Connection::of_next_request(&self.client);
+        let connection = self.connections.of_next_request();
         tokio::select! {
             biased;
             answer = request => Ok(answer),

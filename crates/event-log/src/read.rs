@@ -131,7 +131,7 @@ impl Reader {
     async fn ask(&mut self, request: Request) -> Result<(), LogError> {
         self.number += 1;
         let client = &self.log.client;
-        let connection = Connection::of_next_request(client);
+        let connection = self.log.connections.of_next_request();
         let subject = format!("$JS.API.DIRECT.GET.{}", self.log.stream);
         let reply = format!("{}.{}", self.inbox, self.number);
         let payload = serde_json::to_vec(&request).map_err(LogError::unavailable)?;
