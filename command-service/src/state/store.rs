@@ -24,7 +24,7 @@ const HOT_AGGREGATES: usize = 50_000;
 /// So many changes make a batch for the disk.
 const BATCH_CHANGES: usize = 60_000;
 /// Changes wait at most this long for others to share their batch, as long as commands come.
-const BATCH_WAIT: Duration = Duration::from_millis(500);
+const BATCH_WAIT: Duration = Duration::from_secs(2);
 /// So many changes may wait in memory while a batch is being written.
 const WAITING_CHANGES_MAX: usize = 90_000;
 
