@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use domain::{Claim, Kind, State, Timestamp};
-use foldhash::HashMap;
+use foldhash::{HashMap, HashMapExt as _};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -46,6 +46,16 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// None yet, with room for as many as those, because growing means hashing every key again.
+    pub(super) fn with_room_like(others: &Changes) -> Self {
+        Self {
+            time: None,
+            aggregates: HashMap::with_capacity(others.aggregates.len()),
+            claims: HashMap::with_capacity(others.claims.len()),
+            outcomes: HashMap::with_capacity(others.outcomes.len()),
+        }
+    }
+
     /// Later changes take the place of earlier ones.
     pub(super) fn merge(&mut self, later: Changes) {
         self.time = later.time.or(self.time);

@@ -156,7 +156,8 @@ impl Store {
         self.settle().await?;
         let Checkpoint { position, frame_sequence, frame_id } = self.checkpoint;
         let progress = Progress { position, frame_sequence, frame_id, time: self.time.micros() };
-        let changes = Arc::new(std::mem::take(&mut self.recent));
+        let room = Changes::with_room_like(&self.recent);
+        let changes = Arc::new(std::mem::replace(&mut self.recent, room));
         let (disk, batch) = (self.disk.clone(), changes.clone());
         let task = tokio::task::spawn_blocking(move || disk.write(&batch, progress));
         self.writing = Some(Writing { changes, task });
@@ -168,9 +169,9 @@ impl Store {
     async fn settle(&mut self) -> Result<(), StoreError> {
         let Some(Writing { changes, task }) = self.writing.take() else { return Ok(()) };
         task.await.map_err(StoreError::damaged)??;
-        // Of very many, none is likelier to be asked for than another.
-        for (address, folded) in changes.aggregates.iter().take(HOT_AGGREGATES / 2) {
-            self.hot.insert(*address, folded.clone());
+        for (address, folded) in &changes.aggregates {
+            // What nobody has asked for does not get in: of very many, none is likelier to be asked for.
+            let _ = self.hot.replace(*address, folded.clone(), true);
         }
         Ok(())
     }
@@ -207,5 +208,29 @@ impl Store {
     /// What the disk may not know yet, the latest first.
     fn unwritten(&self) -> impl Iterator<Item = &Changes> {
         std::iter::once(&self.recent).chain(self.writing.as_ref().map(|writing| &*writing.changes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_kept_in_memory_is_never_older_than_what_is_on_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path().join("state")).await.unwrap();
+        let address = (domain::Kind::Account, uuid::Uuid::now_v7());
+        // More than are kept in memory change together.
+        let others: Vec<Address> =
+            (0..2 * HOT_AGGREGATES).map(|_| (address.0, uuid::Uuid::now_v7())).collect();
+        for revision in 1..=3 {
+            for address in others.iter().chain([&address]) {
+                let folded = Folded { state: address.0.initial(), revision };
+                store.recent.aggregates.insert(*address, Arc::new(folded));
+            }
+            store.write().await.unwrap();
+            store.settle().await.unwrap();
+            assert_eq!(store.aggregate(address).unwrap().revision, revision);
+        }
     }
 }

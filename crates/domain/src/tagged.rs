@@ -48,6 +48,16 @@ impl io::Write for UpToContent {
 
 /// Reads the variant `name` of `T` with `content`, a JSON object.
 pub fn decode<T: DeserializeOwned>(name: &str, content: &str) -> Result<T, DecodeError> {
+    // Keeping track of the path costs as much as reading; it is only of use when something is wrong.
+    let mut json = serde_json::Deserializer::from_str(content);
+    let tagged = Tagged { name, content: &mut json, name_is_known: &mut false };
+    match T::deserialize(tagged) {
+        Ok(value) if json.end().is_ok() => Ok(value),
+        _ => decode_telling_the_path(name, content),
+    }
+}
+
+fn decode_telling_the_path<T: DeserializeOwned>(name: &str, content: &str) -> Result<T, DecodeError> {
     let mut json = serde_json::Deserializer::from_str(content);
     let mut name_is_known = false;
     let tagged = Tagged { name, content: &mut json, name_is_known: &mut name_is_known };
