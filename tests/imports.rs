@@ -8,6 +8,7 @@ use clap::Parser as _;
 use futures::future::join_all;
 use serde_json::{Value, json};
 use service_kit::Shutdown;
+use stack::servers::temporary_folder;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -267,6 +268,7 @@ async fn an_import_waits_while_the_queue_is_full() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let nats_url = place.servers.nats.url();
+    let state = temporary_folder().unwrap();
     let config = command_service::Config::parse_from([
         "service",
         "--namespace",
@@ -275,6 +277,8 @@ async fn an_import_waits_while_the_queue_is_full() {
         &nats_url,
         "--queue-commands-max",
         "1",
+        "--state-dir",
+        state.path().to_str().unwrap(),
     ]);
     let shutdown = Shutdown::new();
     let service = tokio::spawn(command_service::serve(listener, config, shutdown.clone()));

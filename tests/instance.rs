@@ -49,7 +49,9 @@ impl Instance {
     }
 
     pub async fn is_writer(&self) -> bool {
-        let answer = reqwest::get(format!("{}/health/writer", self.url)).await;
+        let request = reqwest::Client::new().get(format!("{}/health/writer", self.url));
+        // One that is paused does not answer at all.
+        let answer = request.timeout(Duration::from_millis(500)).send().await;
         answer.is_ok_and(|answer| answer.status() == StatusCode::OK)
     }
 

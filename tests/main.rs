@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod harness;
+mod history;
 
 mod architecture;
 mod commands;
@@ -20,5 +21,6 @@ mod reading;
 mod refusals;
 mod sample;
 mod seeking;
+mod storm;
 mod takeover;
 mod writers;

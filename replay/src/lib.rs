@@ -7,5 +7,5 @@ mod rules;
 mod verify;
 
 pub use check::{Findings, check};
-pub use events::Events;
+pub use events::{Events, recorded};
 pub use verify::{Difference, Report, ViewReport, verify};
