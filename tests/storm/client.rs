@@ -94,7 +94,7 @@ impl Client {
             } else {
                 self.until_answered(&command).await;
             }
-            tokio::time::sleep(Duration::from_millis(self.chance.below(20))).await;
+            tokio::time::sleep(Duration::from_millis(self.chance.below(10))).await;
         }
     }
 
@@ -119,9 +119,12 @@ impl Client {
         let mut recent = self.shared.recent.lock().unwrap();
         if !recent.is_empty() && self.chance.one_in(8) {
             let mut command = recent[self.chance.below(recent.len() as u64) as usize].clone();
-            if command.name == "rename" && self.chance.one_in(2) {
+            if self.chance.one_in(3) {
                 // Another command under the same key.
-                command.fields = json!({"name": "Somebody Else"});
+                (command.name, command.fields) = match command.kind {
+                    Kind::Account => ("rename", json!({"name": "Somebody Else"})),
+                    Kind::Order => ("cancel", json!({"reason": "another one"})),
+                };
             }
             return command;
         }
@@ -217,11 +220,13 @@ async fn read(answer: reqwest::Result<reqwest::Response>) -> Option<Answer> {
             revision: body["revision"].as_u64().unwrap(),
             events: serde_json::from_value(body["events"].clone()).unwrap(),
         },
-        StatusCode::CONFLICT | StatusCode::NOT_FOUND => Answer::Rejected(text("code")),
         StatusCode::PRECONDITION_FAILED => {
             Answer::RevisionMismatch { actual: text("accepted").trim_matches('"').parse().unwrap() }
         }
-        StatusCode::UNPROCESSABLE_ENTITY => Answer::KeyReused,
+        StatusCode::UNPROCESSABLE_ENTITY if text("code") == "idempotency-key-reused" => Answer::KeyReused,
+        StatusCode::CONFLICT | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY => {
+            Answer::Rejected(text("code"))
+        }
         StatusCode::SERVICE_UNAVAILABLE => Answer::WithoutEffect,
         StatusCode::GATEWAY_TIMEOUT => return None,
         other => panic!("{other}: {body}"),
