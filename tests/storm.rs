@@ -21,6 +21,7 @@ use std::{
 
 use event_log::Envelope;
 use futures::future::join_all;
+use rustix::process::{Pid, Signal, kill_process};
 use service_kit::Shutdown;
 use stack::servers::temporary_folder;
 
@@ -63,6 +64,8 @@ enum Disturbance {
     StopWriter,
     PauseWriter(Duration),
     KillNats,
+    /// Longer than an append may take, so that outcomes are unknown and frames arrive late.
+    PauseNats(Duration),
 }
 
 fn setting<T: FromStr>(name: &str, default: T) -> T {
@@ -73,8 +76,9 @@ fn setting<T: FromStr>(name: &str, default: T) -> T {
 fn disturbances(chance: &mut Chance) -> Vec<Disturbance> {
     let writer_kills = setting("HEADWATER_STORM_WRITER_KILLS", 3);
     let nats_kills = setting("HEADWATER_STORM_NATS_KILLS", 1);
-    let pause = Duration::from_secs(setting("HEADWATER_STORM_PAUSE_SECONDS", 4));
-    let mut planned = vec![Disturbance::PauseWriter(pause), Disturbance::StopWriter];
+    let pause = Duration::from_secs(setting("HEADWATER_STORM_PAUSE_SECONDS", 7));
+    let mut planned =
+        vec![Disturbance::PauseWriter(pause), Disturbance::PauseNats(pause), Disturbance::StopWriter];
     planned.extend((0..writer_kills).map(|kill| match kill % 3 {
         0 => Disturbance::KillWriterWithState,
         _ => Disturbance::KillWriter,
@@ -127,6 +131,12 @@ impl Cluster {
                 nats.kill().await;
                 tokio::time::sleep(Duration::from_millis(chance.below(800))).await;
                 nats.restart().await.unwrap();
+            }
+            Disturbance::PauseNats(time) => {
+                let nats = Pid::from_raw(self.place.servers.nats.pid() as i32).unwrap();
+                kill_process(nats, Signal::STOP).unwrap();
+                tokio::time::sleep(time).await;
+                kill_process(nats, Signal::CONT).unwrap();
             }
         }
     }
