@@ -1,9 +1,12 @@
 //! More than one command-service: only who is the writer may append, or answer from its state.
 
+use std::{fs, time::Duration};
+
 use event_log::{Encoded, Head, NewFrame};
 use futures::future::join_all;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use stack::servers::temporary_folder;
 use uuid::Uuid;
 
 use crate::harness::{Place, Servers, Service, World, until};
@@ -84,4 +87,33 @@ async fn time_never_goes_back_in_the_log_though_the_clock_does() {
         world.get(&format!("/accounts/{bob}?fields=created_at")).header("Min-Position", 2).send().await;
     assert!(read.body["created_at"].as_str().unwrap().starts_with("2090-01-01T00:00:00"), "{}", read.text);
     world.verify().await;
+}
+
+#[tokio::test]
+async fn an_event_that_this_version_does_not_know_stops_the_writer_and_leaves_its_state_alone() {
+    let place = Place::new(Servers::shared().await).await;
+    let log = place.log().await;
+    log.ensure().await.unwrap();
+    // Written by a newer version.
+    let mut events = Encoded::default();
+    let event = json!({"specversion": "1.0", "id": "1", "source": "/test", "type": "account.promoted",
+        "subject": Uuid::now_v7(), "time": "2026-01-01T00:00:00Z", "datacontenttype": "application/json",
+        "dataschema": "urn:headwater:account.promoted:1", "position": "1", "previous": "0", "data": {}});
+    events.push(&serde_json::from_str(&event.to_string()).unwrap());
+    log.append(&NewFrame::new(Head::default(), 1, events), Head::default()).await.unwrap();
+
+    let folder = temporary_folder().unwrap();
+    let service = place.command_service_in(folder.path()).await;
+    let state = folder.path().join(&place.namespace).join("database");
+    let made = || fs::metadata(&state).and_then(|state| state.created()).ok();
+    until("the store is there", async || made().is_some()).await;
+    let before = made();
+    until("the service says what is wrong", async || {
+        let answer = reqwest::get(format!("{}/health/ready", service.url)).await.unwrap();
+        answer.text().await.unwrap().contains("event 1: unknown event type `account.promoted`")
+    })
+    .await;
+    // It tries again in between.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(made(), before);
 }

@@ -27,6 +27,8 @@ use term::TermEnd;
 pub const HEALTH_CHECK: &str = "writer";
 /// The pause before the writer starts anew after trouble.
 const RESTART_DELAY: Duration = Duration::from_millis(100);
+/// The same, when folding the log again has not helped: it costs more than asking once more.
+const FOLD_AGAIN_DELAY: Duration = Duration::from_secs(5);
 /// An instance that does not write looks this often who does.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -62,12 +64,38 @@ enum Trouble {
 }
 
 impl Trouble {
-    /// The state may be to blame, so it is folded from the log again.
-    fn blames_state(&self) -> bool {
+    /// What becomes of the state.
+    fn remedy(&self) -> Remedy {
         match self {
-            Trouble::Store(error) => !matches!(error, StoreError::InUse { .. }),
-            Trouble::Follow(error) => matches!(error, FollowError::Replaced { .. }),
-            Trouble::Log(_) | Trouble::Lease(_) | Trouble::Term(_) | Trouble::Append(_) => false,
+            Trouble::Store(StoreError::InUse { .. } | StoreError::Folder { .. }) => Remedy::Keep,
+            Trouble::Store(StoreError::Event { .. } | StoreError::Envelope { .. }) => Remedy::Reopen,
+            Trouble::Store(_) | Trouble::Follow(FollowError::Replaced { .. }) => Remedy::ThrowAway,
+            Trouble::Follow(_) | Trouble::Log(_) | Trouble::Lease(_) => Remedy::Keep,
+            Trouble::Term(_) | Trouble::Append(_) => Remedy::Keep,
+        }
+    }
+}
+
+enum Remedy {
+    Keep,
+    /// The log has something that cannot be folded, and what was folded with it is in memory by half.
+    Reopen,
+    /// It may be to blame, so it is folded from the log again.
+    ThrowAway,
+}
+
+impl Remedy {
+    async fn apply(self, store: Store) -> Option<Store> {
+        match self {
+            Remedy::Keep => Some(store),
+            Remedy::Reopen => None,
+            Remedy::ThrowAway => {
+                tracing::error!("throwing the state store away; it is folded from the log again");
+                if let Err(error) = Store::discard(store).await {
+                    tracing::error!(%error, "the state store cannot be thrown away");
+                }
+                None
+            }
         }
     }
 }
@@ -83,24 +111,22 @@ impl Writer {
         let mut last_reason = String::new();
         while let Err(trouble) = self.live(&mut opened).await {
             let reason = trouble.to_string();
+            let is_repeated = reason == last_reason;
             // A reason that lasts is told once.
-            if reason != last_reason {
+            if !is_repeated {
                 tracing::warn!(reason, "not writing; starting anew");
             }
             self.health.fail(HEALTH_CHECK, &reason);
             last_reason = reason;
             self.go_nowhere(&trouble);
             self.refuse_waiting();
-            if trouble.blames_state()
-                && let Some(store) = opened.take()
-            {
-                tracing::error!("throwing the state store away; it is folded from the log again");
-                if let Err(error) = Store::discard(store).await {
-                    tracing::error!(%error, "the state store cannot be thrown away");
-                }
+            if let Some(store) = opened.take() {
+                opened = trouble.remedy().apply(store).await;
             }
+            let folds_again = matches!(trouble, Trouble::Store(_));
+            let delay = if is_repeated && folds_again { FOLD_AGAIN_DELAY } else { RESTART_DELAY };
             tokio::select! {
-                () = tokio::time::sleep(RESTART_DELAY) => {}
+                () = tokio::time::sleep(delay) => {}
                 () = self.shutdown.cancelled() => break,
             }
         }

@@ -50,9 +50,9 @@ struct Writing {
 /// the log itself, or the disk, is to blame.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("the state folder {} is in use by another process; give each its own with --state-dir", folder.display())]
+    #[error("the state folder {} is in use by another process; give each its own with --state-dir or HEADWATER_STATE_DIR", folder.display())]
     InUse { folder: PathBuf },
-    #[error("the state folder {}: {error}", folder.display())]
+    #[error("the state folder {} (--state-dir, HEADWATER_STATE_DIR): {error}", folder.display())]
     Folder { folder: PathBuf, error: io::Error },
     #[error("the state store: {0}")]
     Disk(#[from] fjall::Error),
