@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod harness;
-mod history;
 
 mod architecture;
 mod commands;
@@ -21,6 +20,6 @@ mod reading;
 mod refusals;
 mod sample;
 mod seeking;
-mod storm;
+mod state_store;
 mod takeover;
 mod writers;
