@@ -241,3 +241,26 @@ fn claim_key(claim: &Claim) -> Vec<u8> {
 fn outcome_key((kind, id): Address, key: &str) -> Vec<u8> {
     [b"k", kind.name().as_bytes(), b"\0", id.as_bytes(), key.as_bytes()].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_of_another_version_is_thrown_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("state");
+        let progress = Progress { position: 7, frame_sequence: 3, frame_id: Some(Uuid::now_v7()), time: 1 };
+        let reopened = |format, states: &str| {
+            let (disk, _) = Disk::open(&folder).unwrap();
+            let meta = Meta { format, states: states.to_owned(), progress };
+            disk.keys.insert(META, serde_json::to_vec(&meta).unwrap()).unwrap();
+            drop(disk);
+            Disk::open(&folder).unwrap().1
+        };
+        let states = application::state_fingerprint();
+        assert_eq!(reopened(FORMAT, &states), progress);
+        assert_eq!(reopened(FORMAT + 1, &states), Progress::default());
+        assert_eq!(reopened(FORMAT, "account:0,order:0"), Progress::default());
+    }
+}
