@@ -9,6 +9,7 @@ mod commands;
 mod durability;
 mod event_log;
 mod full_disk;
+mod history;
 mod imports;
 mod instance;
 mod log_care;
