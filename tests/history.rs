@@ -11,6 +11,7 @@
 mod forged;
 mod past;
 mod placing;
+pub mod recorder;
 mod rules;
 
 use std::{

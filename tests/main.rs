@@ -21,5 +21,6 @@ mod reading;
 mod refusals;
 mod sample;
 mod seeking;
+mod storm;
 mod takeover;
 mod writers;
