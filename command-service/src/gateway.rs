@@ -93,12 +93,14 @@ impl Inner {
         let mut request = Arc::new(request);
         let mut route = self.route.clone();
         let patience = Instant::now() + NO_WRITER_WAIT;
+        let mut may_have_effect = false;
         loop {
             match self.decide_once(&mut request, &mut route).await {
-                // Certainly without effect.
-                Err(Refusal::NoWriter) if Instant::now() < patience => {}
                 // Whoever writes next knows the command's key, if it had an effect.
-                Err(Refusal::OutcomeUnknown) if request.key.is_some() => {}
+                Err(Refusal::OutcomeUnknown) if request.key.is_some() => may_have_effect = true,
+                // This try had no effect, but an earlier one may have.
+                Err(refusal) if may_have_effect && refusal.is_without_effect() => {}
+                Err(Refusal::NoWriter) if Instant::now() < patience => {}
                 answer => return answer,
             }
             let _ = tokio::time::timeout(RETRY_DELAY, route.changed()).await;

@@ -195,9 +195,9 @@ impl Window {
 /// The command may still have its effect, and only one, if it is sent again.
 fn is_passing(request: &Request, answer: &Answer) -> bool {
     match answer {
-        Err(Refusal::Overloaded | Refusal::NoWriter | Refusal::LogUnavailable(_)) => true,
         Err(Refusal::OutcomeUnknown) => request.key.is_some(),
-        Ok(_) | Err(_) => false,
+        Err(refusal) => refusal.is_without_effect(),
+        Ok(_) => false,
     }
 }
 
