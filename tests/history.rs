@@ -20,7 +20,7 @@ use std::{
 };
 
 use domain::Command;
-use event_log::Envelope;
+use event_log::{Envelope, EventLog};
 use uuid::Uuid;
 
 pub use past::{Address, Effect, Past};
@@ -142,6 +142,16 @@ pub fn check(attempts: &[Attempt], log: &[Envelope]) -> Result<Checked, Vec<Viol
     }
     violations.truncate(VIOLATIONS_MAX);
     if violations.is_empty() { Ok(checker.counted()) } else { Err(violations) }
+}
+
+/// All events of a log.
+pub async fn read(log: &EventLog) -> Vec<Envelope> {
+    let mut events = replay::Events::from_start(log);
+    let mut all = Vec::new();
+    while let Some(event) = events.available().await.unwrap() {
+        all.push(event);
+    }
+    all
 }
 
 struct Checker<'a> {

@@ -23,4 +23,5 @@ mod sample;
 mod seeking;
 mod storm;
 mod takeover;
+mod wakening;
 mod writers;

@@ -4,9 +4,9 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use domain::{Command, Kind};
@@ -29,9 +29,12 @@ const REMEMBERED: usize = 30;
 const PATIENCE: [Duration; 4] =
     [Duration::from_millis(300), Duration::from_secs(3), Duration::from_secs(8), Duration::from_secs(20)];
 /// A client rests up to so long after each wish.
-const REST_MS_MAX: u64 = 25;
+const REST_MS_MAX: u64 = 15;
 /// The pause before a command is sent again.
 const RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// In place of an instance.
+pub const NOBODY: usize = usize::MAX;
 
 /// What all clients share.
 pub struct Sea {
@@ -40,10 +43,26 @@ pub struct Sea {
     pub is_over: AtomicBool,
     /// Commands acknowledged with events so far.
     pub acknowledged: AtomicU64,
+    pub silence: Mutex<Silence>,
+    /// The instance that is asleep: a request to it lasts as long as its client's patience, so it gets few.
+    pub asleep: AtomicUsize,
     accounts: Mutex<Vec<Uuid>>,
     orders: Mutex<Vec<Uuid>>,
     /// The latest revisions that anybody has heard of.
     revisions: Mutex<HashMap<Uuid, u64>>,
+}
+
+/// The time in which nothing was acknowledged.
+pub struct Silence {
+    since: Instant,
+    pub longest: Duration,
+}
+
+impl Silence {
+    fn ends(&mut self) {
+        self.longest = self.longest.max(self.since.elapsed());
+        self.since = Instant::now();
+    }
 }
 
 impl Sea {
@@ -53,6 +72,8 @@ impl Sea {
             recorder: Recorder::new(),
             is_over: AtomicBool::new(false),
             acknowledged: AtomicU64::new(0),
+            silence: Mutex::new(Silence { since: Instant::now(), longest: Duration::ZERO }),
+            asleep: AtomicUsize::new(NOBODY),
             accounts: Mutex::new((0..ACCOUNTS).map(|_| Uuid::now_v7()).collect()),
             orders: Mutex::new(vec![Uuid::now_v7()]),
             revisions: Mutex::default(),
@@ -65,6 +86,7 @@ impl Sea {
         self.revisions.lock().unwrap().insert(attempt.aggregate, *revision);
         if !events.is_empty() {
             self.acknowledged.fetch_add(1, Ordering::Relaxed);
+            self.silence.lock().unwrap().ends();
         }
         if events.iter().any(|event| event == "account.closed") {
             let mut accounts = self.accounts.lock().unwrap();
@@ -211,7 +233,11 @@ impl Client {
     }
 
     fn instance(&mut self) -> String {
-        self.random.one_of(&self.sea.urls).clone()
+        let mut instance = self.random.within(0..self.sea.urls.len() as u64) as usize;
+        if instance == self.sea.asleep.load(Ordering::Relaxed) && self.random.percent(95) {
+            instance = (instance + 1) % self.sea.urls.len();
+        }
+        self.sea.urls[instance].clone()
     }
 
     fn patience(&mut self) -> Duration {
