@@ -20,9 +20,9 @@ use crate::{
 /// After each blow, so many commands are acknowledged before the next.
 const COMMANDS_BETWEEN: u64 = 30;
 /// The storm rests up to so long before the next blow.
-const REST_MS_MAX: u64 = 600;
+const REST_MS_MAX: u64 = 400;
 /// What was killed stays dead up to so long.
-const DEATH_MS_MAX: u64 = 1_500;
+const DEATH_MS_MAX: u64 = 1_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blow {

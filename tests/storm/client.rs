@@ -21,8 +21,8 @@ use crate::history::{
 
 /// Accounts that are commanded at one time.
 const ACCOUNTS: usize = 6;
-/// Fewer names than accounts, so that each is taken most of the time.
-const NAMES: u64 = 5;
+/// So few names that most are taken most of the time.
+const NAMES: u64 = 7;
 /// Orders and wishes that may be commanded again.
 const REMEMBERED: usize = 30;
 /// How long a client waits for an answer: some hang up early, some wait for all that an instance tries.
@@ -198,10 +198,10 @@ impl Client {
         let (one, other) = (self.random.within(0..NAMES), self.random.within(0..NAMES));
         let (email, username) = (format!("e{one}@example.org"), format!("u{other}"));
         let (name, fields): (&str, Value) = match (kind, self.random.within(0..100)) {
-            (Kind::Account, 0..35) => ("register", json!({"email": email, "username": username})),
-            (Kind::Account, 35..60) => ("change-email", json!({"email": email})),
-            (Kind::Account, 60..75) => ("change-username", json!({"username": username})),
-            (Kind::Account, 75..88) => ("rename", json!({"name": format!("n{one}")})),
+            (Kind::Account, 0..40) => ("register", json!({"email": email, "username": username})),
+            (Kind::Account, 40..60) => ("change-email", json!({"email": email})),
+            (Kind::Account, 60..72) => ("change-username", json!({"username": username})),
+            (Kind::Account, 72..90) => ("rename", json!({"name": format!("n{one}")})),
             (Kind::Account, _) => ("close", json!({})),
             (Kind::Order, 0..75) => {
                 let (account_id, cents) = (self.account(), 100 + one);
