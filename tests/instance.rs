@@ -71,17 +71,26 @@ impl Instance {
     }
 
     pub fn pause(&self) {
-        self.signal(Signal::STOP);
+        pause(self.running.pid());
     }
 
     pub fn resume(&self) {
-        self.signal(Signal::CONT);
+        resume(self.running.pid());
     }
+}
 
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.running.pid()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
-    }
+/// Stops one of our processes until it is resumed; what is sent to it meanwhile waits.
+pub fn pause(pid: u32) {
+    signal(pid, Signal::STOP);
+}
+
+pub fn resume(pid: u32) {
+    signal(pid, Signal::CONT);
+}
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
 }
 
 /// Waits until one of the instances writes, and tells which.

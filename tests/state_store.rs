@@ -153,8 +153,9 @@ async fn a_store_that_was_deleted_is_folded_again() {
 
 #[tokio::test]
 async fn a_store_that_is_damaged_is_folded_again_and_the_log_says_so() {
+    type Hits = fn(&Path) -> bool;
     type Damage = fn(&Path);
-    let damages: [(&str, fn(&Path) -> bool, Damage, &str); 6] = [
+    let damages: [(&str, Hits, Damage, &str); 6] = [
         ("tables cut in half", is_table, truncate, "the state store is not usable; folding the log again"),
         ("tables with other bytes", is_table, flip, "the state store is not usable; folding the log again"),
         (

@@ -39,6 +39,12 @@ pub enum Route {
     There(Instance),
 }
 
+/// How a command goes to the writer.
+enum Way {
+    Queued(oneshot::Receiver<Answer>),
+    There(Instance),
+}
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Gateway(Arc<Inner>);
@@ -93,12 +99,14 @@ impl Inner {
         let mut request = Arc::new(request);
         let mut route = self.route.clone();
         let patience = Instant::now() + NO_WRITER_WAIT;
+        let mut may_have_effect = false;
         loop {
             match self.decide_once(&mut request, &mut route).await {
-                // Certainly without effect.
-                Err(Refusal::NoWriter) if Instant::now() < patience => {}
                 // Whoever writes next knows the command's key, if it had an effect.
-                Err(Refusal::OutcomeUnknown) if request.key.is_some() => {}
+                Err(Refusal::OutcomeUnknown) if request.key.is_some() => may_have_effect = true,
+                // This try had no effect, but an earlier one may have.
+                Err(refusal) if may_have_effect && refusal.is_without_effect() => {}
+                Err(Refusal::NoWriter) if Instant::now() < patience => {}
                 answer => return answer,
             }
             let _ = tokio::time::timeout(RETRY_DELAY, route.changed()).await;
@@ -106,12 +114,17 @@ impl Inner {
     }
 
     async fn decide_once(&self, request: &mut Arc<Request>, route: &mut watch::Receiver<Route>) -> Answer {
-        let current = route.borrow_and_update().clone();
-        match current {
-            Route::Nowhere => Err(Refusal::NoWriter),
-            Route::LogRefuses(reason) => Err(Refusal::LogUnavailable(reason)),
-            Route::Here => self.queue(request.clone())?.await.unwrap_or(Err(Refusal::OutcomeUnknown)),
-            Route::There(writer) => {
+        let way = match &*route.borrow_and_update() {
+            Route::Nowhere => return Err(Refusal::NoWriter),
+            Route::LogRefuses(reason) => return Err(Refusal::LogUnavailable(reason.clone())),
+            // While the route is borrowed it cannot change. Who stops writing changes it first and gives back
+            // what is queued after that, so that nothing is left in the queue until a later term.
+            Route::Here => Way::Queued(self.queue(request.clone())?),
+            Route::There(writer) => Way::There(*writer),
+        };
+        match way {
+            Way::Queued(answer) => answer.await.unwrap_or(Err(Refusal::OutcomeUnknown)),
+            Way::There(writer) => {
                 Arc::make_mut(request).make_repeatable();
                 self.decide_there(writer, request, route).await
             }

@@ -80,6 +80,13 @@ pub enum Refusal {
     OutcomeUnknown,
 }
 
+impl Refusal {
+    /// The command may be sent again as if it had never been sent.
+    pub fn is_without_effect(&self) -> bool {
+        matches!(self, Self::Overloaded | Self::NoWriter | Self::LogUnavailable(_))
+    }
+}
+
 impl From<&AppendError> for Refusal {
     fn from(error: &AppendError) -> Self {
         match error {

@@ -51,6 +51,7 @@ impl EventLog {
             position: (frame.first + frame.count).saturating_sub(1),
             term: frame.term,
         };
+        let mut may_arrive = false;
         loop {
             let reason = match self.attempt(frame, head).await {
                 Attempt::Stored(sequence) => return Ok(stored(sequence)),
@@ -58,11 +59,16 @@ impl EventLog {
                     // An earlier attempt may have been taken before this one was refused.
                     return match self.place_at(head.sequence + 1).await {
                         Ok(Some(place)) if place.id == frame.id => Ok(stored(place.sequence)),
+                        // Sent over another connection, or to another leader, it may even be taken after it.
+                        Ok(None) if may_arrive => Err(AppendError::Unknown(reason)),
                         Ok(_) => Err(AppendError::Refused(reason)),
                         Err(error) => Err(AppendError::Unknown(error.to_string())),
                     };
                 }
-                Attempt::Unknown(reason) => reason,
+                Attempt::Unknown(reason) => {
+                    may_arrive = true;
+                    reason
+                }
             };
             tracing::debug!(frame = %frame.id, reason, "looking whether the frame was appended");
             loop {

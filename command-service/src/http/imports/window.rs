@@ -29,11 +29,12 @@ const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
 type Answer = Result<Outcome, Refusal>;
 type Submit = dyn Fn(Request) -> BoxFuture<'static, Answer> + Send;
 
-/// A line to be sent: its request, and its outcome if it was accepted already.
+/// A line to be sent: its request, and what came of it when it was sent before, if that had or may have had its
+/// effect.
 struct Entry {
     line: u64,
     bytes: usize,
-    command: Result<(Request, Option<Outcome>), Problem>,
+    command: Result<(Request, Option<Answer>), Problem>,
 }
 
 /// A line with its answer, or with what is wrong with the line itself.
@@ -129,14 +130,23 @@ impl Window {
     fn send(&mut self, room: OwnedSemaphorePermit) {
         let Some(Entry { line, bytes, command }) = self.waiting.pop_front() else { return };
         let answered = move |command| Answered { line, bytes, command };
-        let (request, outcome) = match command {
+        let (request, before) = match command {
             Ok(command) => command,
             Err(problem) => return self.sent.push_back(ready(answered(Err(problem))).boxed()),
         };
-        if let Some(outcome) = outcome {
-            return self.sent.push_back(ready(answered(Ok((request, Ok(outcome))))).boxed());
-        }
-        let mut answer = (self.submit)(request.clone());
+        let may_have_effect = match before {
+            // What has its effect, or may have it and has no key, is not sent again.
+            Some(before) if before.is_ok() || request.key.is_none() => {
+                return self.sent.push_back(ready(answered(Ok((request, before)))).boxed());
+            }
+            before => before.is_some(),
+        };
+        let answer = (self.submit)(request.clone());
+        let mut answer = answer.map(move |answer| match answer {
+            // It had none this time.
+            Err(refusal) if may_have_effect && refusal.is_without_effect() => Err(Refusal::OutcomeUnknown),
+            answer => answer,
+        });
         // The first poll puts it into the queue, before any later line.
         if let Some(answer) = (&mut answer).now_or_never() {
             self.is_stalled |= is_passing(&request, &answer);
@@ -174,7 +184,10 @@ impl Window {
         let entry = |Answered { line, bytes, command }| Entry {
             line,
             bytes,
-            command: command.map(|(request, answer)| (request, answer.ok())),
+            command: command.map(|(request, answer)| {
+                let is_to_be_kept = matches!(answer, Ok(_) | Err(Refusal::OutcomeUnknown));
+                (request, is_to_be_kept.then_some(answer))
+            }),
         };
         let held = std::mem::take(&mut self.held).into_iter().map(entry);
         self.waiting = held.chain(std::mem::take(&mut self.waiting)).collect();
@@ -185,8 +198,8 @@ impl Window {
         self.bytes = 0;
         let mut left = std::mem::take(&mut self.held);
         left.extend(self.waiting.drain(..).map(|Entry { line, bytes, command }| {
-            let answer = |outcome: Option<Outcome>| outcome.ok_or(Refusal::NoWriter);
-            Answered { line, bytes, command: command.map(|(request, outcome)| (request, answer(outcome))) }
+            let answer = |before: Option<Answer>| before.unwrap_or(Err(Refusal::NoWriter));
+            Answered { line, bytes, command: command.map(|(request, before)| (request, answer(before))) }
         }));
         left
     }
@@ -195,9 +208,9 @@ impl Window {
 /// The command may still have its effect, and only one, if it is sent again.
 fn is_passing(request: &Request, answer: &Answer) -> bool {
     match answer {
-        Err(Refusal::Overloaded | Refusal::NoWriter | Refusal::LogUnavailable(_)) => true,
         Err(Refusal::OutcomeUnknown) => request.key.is_some(),
-        Ok(_) | Err(_) => false,
+        Err(refusal) => refusal.is_without_effect(),
+        Ok(_) => false,
     }
 }
 

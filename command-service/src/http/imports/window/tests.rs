@@ -133,6 +133,39 @@ async fn a_line_whose_outcome_is_unknown_is_sent_again_only_with_a_key() {
 }
 
 #[tokio::test]
+async fn a_line_without_a_key_whose_outcome_is_unknown_is_not_sent_again_with_those_before_it() {
+    let script: Script = |line, times| match (line, times) {
+        (4, 0) => Some(Refusal::NoWriter),
+        (5, _) => Some(Refusal::OutcomeUnknown),
+        _ => None,
+    };
+    let (writer, answers) = ten_lines(None, script).await;
+    assert_eq!(failed(&answers), [5]);
+    assert_eq!(writer.sent.iter().filter(|line| **line == 5).count(), 1);
+}
+
+#[tokio::test]
+async fn a_line_that_may_have_had_its_effect_is_not_answered_as_one_without() {
+    let times = Arc::new(Mutex::new(0));
+    let counted = times.clone();
+    let submit = move |_| {
+        let mut times = counted.lock().unwrap();
+        *times += 1;
+        let refusal = if *times == 1 { Refusal::OutcomeUnknown } else { Refusal::NoWriter };
+        ready(Err(refusal)).boxed()
+    };
+    let mut window = Window::new(submit, Arc::new(Semaphore::new(1)));
+    window.push(1, 1, line(1, Some("k")));
+    while *times.lock().unwrap() < 2 {
+        let ControlFlow::Continue(_) = window.step().await else { panic!("out of patience") };
+    }
+    window.close();
+    let ControlFlow::Continue(answers) = window.step().await else { panic!("out of patience") };
+    let answer = &answers[0].command.as_ref().unwrap().1;
+    assert!(matches!(answer, Err(Refusal::OutcomeUnknown)), "{answer:?}");
+}
+
+#[tokio::test]
 async fn the_length_of_the_lines_under_way_is_bounded_as_their_number_is() {
     let mut window = Window::new(|_| futures::future::pending().boxed(), Arc::new(Semaphore::new(5000)));
     for (bytes, lines_max) in [(1, LINES_MAX), (64 * 1024, BYTES_MAX / (64 * 1024))] {
