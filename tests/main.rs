@@ -8,6 +8,7 @@ mod architecture;
 mod commands;
 mod durability;
 mod event_log;
+mod forwarding;
 mod full_disk;
 mod history;
 mod imports;
