@@ -132,8 +132,7 @@ impl Writer {
     /// Makes it certain that what was decided may be answered: the events are in the log, or, where there are
     /// none, nobody else has written since.
     async fn append(&self, head: Head, events: Encoded) -> Result<Head, AppendError> {
-        if events.count() == 0 {
-            self.prove_still_writer(head).await?;
+        if events.count() == 0 && self.is_certainly_writer(head).await? {
             return Ok(head);
         }
         let sent = Instant::now();
@@ -144,11 +143,13 @@ impl Writer {
     }
 
     /// Answers that rest on the state alone may be given only by who is the writer now: if nothing was
-    /// appended since, the state that they were decided on is the latest.
-    async fn prove_still_writer(&self, head: Head) -> Result<(), AppendError> {
-        match self.log.last_sequence().await {
-            Ok(sequence) if sequence == head.sequence => Ok(()),
-            Ok(_) => Err(AppendError::Conflict),
+    /// appended since, the state that they were decided on is the latest. False if the log cannot tell without
+    /// an append, for which a frame without events will do.
+    async fn is_certainly_writer(&self, head: Head) -> Result<bool, AppendError> {
+        match self.log.certain_last_sequence().await {
+            Ok(Some(sequence)) if sequence == head.sequence => Ok(true),
+            Ok(Some(_)) => Err(AppendError::Conflict),
+            Ok(None) => Ok(false),
             Err(error) => Err(AppendError::Refused(error.to_string())),
         }
     }

@@ -152,9 +152,20 @@ impl EventLog {
 
     /// The stream sequence of the last frame, asked of the stream's leader; 0 in an empty log.
     pub async fn last_sequence(&self) -> Result<u64, LogError> {
+        Ok(self.info().await?.state.last_sequence)
+    }
+
+    /// The same, for certain: there was no later frame when this was asked. None if the log is kept on several
+    /// servers, where one that was the leader and has yet to learn that it no longer is answers from what it knew
+    /// (seen of one that was paused); there only an append can tell.
+    pub async fn certain_last_sequence(&self) -> Result<Option<u64>, LogError> {
+        let info = self.info().await?;
+        Ok((info.config.num_replicas <= 1).then_some(info.state.last_sequence))
+    }
+
+    async fn info(&self) -> Result<jetstream::stream::Info, LogError> {
         let stream = self.answered(self.jetstream.get_stream(&self.stream)).await?;
-        let stream = stream.map_err(LogError::unavailable)?;
-        Ok(stream.cached_info().state.last_sequence)
+        Ok(stream.map_err(LogError::unavailable)?.cached_info().clone())
     }
 
     /// Where the frame at a stream sequence is, asked of the stream's leader.
