@@ -14,7 +14,7 @@ use crate::fill;
 use crate::folder;
 use crate::http1::{Connection, Request};
 use crate::load::Measured;
-use crate::processes::Memory;
+use crate::processes::{Memory, Others};
 use crate::report::{Bound, Fact, Report, Row, Target};
 use crate::requests;
 
@@ -66,7 +66,7 @@ pub async fn measure(options: Options) -> Result<Report> {
     }
 
     eprintln!("commanding");
-    let others = site.others(&[&service])?;
+    let others = Others::watch()?;
     let (cold, hot) = rename(&service, &accounts, options.commands).await?;
     let others = others.cores()?;
     let rows =
@@ -110,6 +110,7 @@ pub async fn measure(options: Options) -> Result<Report> {
             ),
         ],
         rows: rows.into(),
+        passes: Vec::new(),
     })
 }
 

@@ -13,6 +13,7 @@ use clap::Args;
 use crate::bare;
 use crate::contestants::Site;
 use crate::load::{Load, Measured};
+use crate::processes::Others;
 use crate::report::{Fact, Report, Row, median};
 use crate::requests::{self, Command};
 
@@ -86,6 +87,7 @@ pub async fn measure(options: Options) -> Result<Report> {
         ),
         machine,
         rows,
+        passes: Vec::new(),
         facts: vec![Fact::others(median(others))],
         targets: targets::judge(&runs, options.nats_nodes),
     })
@@ -97,7 +99,7 @@ async fn measure_once(options: &Options, site: &Site, run: u32) -> Result<(Run, 
     // The service to compare with lets unknown accounts place orders.
     let accounts = requests::some_accounts(services[0].1.address, ACCOUNTS).await?;
     let bare = site.make_stream(BARE).await?;
-    let others = site.others(&services.each_ref().map(|(_, service)| service))?;
+    let others = Others::watch()?;
     let mut rows = Run::new();
     for &connections in &options.connections {
         let slices = if connections == 1 { SLICES_OF_A_LONE_CLIENT } else { 1 };

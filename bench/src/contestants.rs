@@ -1,20 +1,19 @@
-//! What is measured, each in a process of its own: NATS, the command-service, the service to compare with.
+//! What is measured, each in a process of its own: NATS, Postgres, our services, the service to compare with.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use async_nats::jetstream::{self, stream};
 use stack::program::{Program, Running};
-use stack::servers::{Nats, NatsCluster, ServerConfig};
-use stack::services::{self, COMMAND_SERVICE, ServiceConfig};
+use stack::servers::{NatsCluster, Postgres, ServerConfig};
+use stack::services::{self, COMMAND_SERVICE, PROJECTOR, ServiceConfig};
 use stack::{ports, process, readiness};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::machine::Machine;
-use crate::processes::Others;
 
 /// The name of every stream and subject of the command-service starts with it.
 pub const NAMESPACE: &str = "bench";
@@ -52,14 +51,6 @@ impl Site {
         Machine::examine(&version, self.folder.path())
     }
 
-    /// Watches what runs on this machine and is not ours: neither NATS, nor we, nor `services`.
-    pub fn others(&self, services: &[&Service]) -> Result<Others> {
-        let nats = self.nats.nodes.iter().map(Nats::pid);
-        Others::than(
-            nats.chain(services.iter().map(|service| service.pid())).chain([std::process::id()]).collect(),
-        )
-    }
-
     /// Makes a stream that is as durable as the log: all subjects below `name`.
     pub async fn make_stream(&self, name: &str) -> Result<jetstream::Context> {
         let jetstream = jetstream::new(self.client().await?);
@@ -87,11 +78,41 @@ impl Site {
             nats_monitor_url: self.nats.monitor_url(),
             database_url: None,
             state_folder: Some(self.data_folder()),
-            log: self.folder.path().join("command-service.log"),
+            log: self.log_file(COMMAND_SERVICE),
         };
         let mut program = services::program(&binaries, COMMAND_SERVICE, config);
         program.env.push(("HEADWATER_LOG_REPLICAS", self.replicas().to_string().into()));
         Service::start(program, port).await
+    }
+
+    /// Starts a Postgres as the stack does.
+    pub async fn postgres(&self) -> Result<Postgres> {
+        Postgres::start(ServerConfig::within(self.folder.path().join("postgres"))?, &[]).await
+    }
+
+    /// Starts the projector, which folds `views` alone, or all if none is named, and waits until it is ready.
+    pub async fn projector(&self, database_url: String, views: &[&str]) -> Result<Service> {
+        let binaries = services::find_or_build(&[PROJECTOR]).await?;
+        let port = ports::next_free(0)?;
+        let config = ServiceConfig {
+            port,
+            namespace: NAMESPACE.to_owned(),
+            nats_url: self.nats.url(),
+            nats_monitor_url: self.nats.monitor_url(),
+            database_url: Some(database_url),
+            state_folder: None,
+            log: self.log_file(PROJECTOR),
+        };
+        let mut program = services::program(&binaries, PROJECTOR, config);
+        if !views.is_empty() {
+            program.env.push(("HEADWATER_VIEWS", views.join(",").into()));
+        }
+        Service::start(program, port).await
+    }
+
+    /// Where a program logs.
+    pub fn log_file(&self, program: &str) -> PathBuf {
+        self.folder.path().join(format!("{program}.log"))
     }
 
     /// Where the command-service keeps its state.
@@ -113,7 +134,7 @@ impl Site {
             ],
             folder: None,
             user: None,
-            log: self.folder.path().join("naive-service.log"),
+            log: self.log_file("naive-service"),
             readiness: readiness::Readiness::Health { base: format!("http://127.0.0.1:{port}") },
             stop_signal: process::Signal::TERM,
             retry_for: Duration::ZERO,
@@ -139,6 +160,18 @@ impl Service {
 
     pub fn pid(&self) -> u32 {
         self.running.pid()
+    }
+
+    /// Waits for `work`, unless the service ends first, which is an error.
+    pub async fn until<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let Self { running, .. } = self;
+        tokio::select! {
+            result = work => result.with_context(|| format!("{}'s log:\n{}", running.name(), running.last_words())),
+            status = running.exited() => {
+                let status = process::describe(status);
+                bail!("{} has ended ({status}); its log:\n{}", running.name(), running.last_words())
+            }
+        }
     }
 
     pub async fn stop(self) {

@@ -1,59 +1,104 @@
-//! A log with a long history, made without deciding anything.
+//! A log with a long past, made without deciding anything.
+
+mod history;
 
 use anyhow::Result;
-use event_log::{Encoded, Envelope, EventLog, NewFrame};
-use serde_json::value::RawValue;
+use domain::account;
+use domain::values::{Email, Username};
+use event_log::{Encoded, Envelope, EventLog, Head, NewFrame};
+use jiff::Timestamp;
 use uuid::Uuid;
 
-const EVENTS_PER_FRAME: usize = 1000;
-const TYPE: &str = "account.registered";
-const VERSION: u32 = 1;
+use history::History;
+
+const EVENTS_PER_FRAME: u64 = 1000;
 /// Ours; a writer that comes later opens the next.
 const TERM: u64 = 1;
 
 /// Registers `count` new accounts, and returns their ids. The log must be empty.
 pub async fn accounts(log: &EventLog, count: usize) -> Result<Vec<Uuid>> {
-    log.ensure().await?;
     let ids: Vec<Uuid> = (0..count).map(|_| Uuid::now_v7()).collect();
+    append(log, ids.iter().map(|id| Happening { id: *id, previous: 0, event: registered(*id) })).await?;
+    Ok(ids)
+}
+
+/// Accounts that register, orders that they place, some of which are cancelled: `count` events. The log must be
+/// empty.
+pub async fn history(log: &EventLog, count: u64) -> Result<()> {
+    append(log, History::new(count)).await
+}
+
+/// An event before it is in the log.
+#[derive(Debug)]
+pub struct Happening {
+    /// The aggregate's.
+    id: Uuid,
+    /// The position of the aggregate's event before this one; 0 for its first.
+    previous: u64,
+    event: domain::Event,
+}
+
+/// An account whose email address and username nobody else has.
+fn registered(id: Uuid) -> domain::Event {
+    let name = id.simple().to_string();
+    let email = Email::parse(&format!("{name}@example.org")).expect("digits make a local part");
+    let username = Username::parse(&name).expect("32 hexadecimal digits are as long as a username may be");
+    domain::Event::Account(account::Event::Registered { email, username, name: None, region: None })
+}
+
+/// Appends what has happened to an empty log, from position 1 on, in frames as large as a writer makes them.
+async fn append(log: &EventLog, happenings: impl Iterator<Item = Happening>) -> Result<()> {
+    log.ensure().await?;
     let bytes_max = log.frame_bytes_max();
     let mut head = log.head().await?;
     let mut events = Encoded::default();
-    for (index, id) in ids.iter().enumerate() {
+    let mut time = Timestamp::UNIX_EPOCH;
+    for (position, happening) in (1..).zip(happenings) {
+        // The clock may go back, the log may not.
+        time = time.max(Timestamp::from_microsecond(Timestamp::now().as_microsecond())?);
+        let event = envelope(log.namespace(), happening, position, time);
         let (full, bytes) = (events.count(), events.bytes());
-        let event = registered(log.namespace(), *id, index as u64 + 1)?;
         events.push(&event);
         // Room for the bracket at the end.
         if events.bytes() + 1 > bytes_max {
             events.truncate(full, bytes);
-            head = log.append(&NewFrame::new(head, TERM, std::mem::take(&mut events)), head).await?;
+            head = append_frame(log, head, &mut events).await?;
             events.push(&event);
         }
-        if events.count() == EVENTS_PER_FRAME as u64 || index + 1 == count {
-            head = log.append(&NewFrame::new(head, TERM, std::mem::take(&mut events)), head).await?;
+        if events.count() == EVENTS_PER_FRAME {
+            head = append_frame(log, head, &mut events).await?;
         }
     }
-    Ok(ids)
+    if events.count() > 0 {
+        append_frame(log, head, &mut events).await?;
+    }
+    Ok(())
 }
 
-fn registered(namespace: &str, id: Uuid, position: u64) -> Result<Envelope> {
-    let name = id.simple();
-    Ok(Envelope {
+async fn append_frame(log: &EventLog, head: Head, events: &mut Encoded) -> Result<Head> {
+    Ok(log.append(&NewFrame::new(head, TERM, std::mem::take(events)), head).await?)
+}
+
+fn envelope(namespace: &str, happening: Happening, position: u64, time: Timestamp) -> Envelope {
+    let Happening { id, previous, event } = happening;
+    let (event_type, data) = event.encode();
+    Envelope {
         specversion: Envelope::SPECVERSION.into(),
         id: position.to_string(),
         source: format!("/{namespace}"),
-        r#type: TYPE.to_owned(),
+        dataschema: Envelope::schema(&event_type, event.version()),
+        r#type: event_type,
         subject: id,
-        time: jiff::Timestamp::now(),
+        time,
         datacontenttype: Envelope::DATACONTENTTYPE.into(),
-        dataschema: Envelope::schema(TYPE, VERSION),
-        data: RawValue::from_string(format!(r#"{{"email":"{name}@example.org","username":"{name}"}}"#))?,
+        data,
         position,
-        previous: 0,
+        previous,
         idempotencykey: None,
         commandhash: None,
         correlationid: None,
         causationid: None,
         actor: None,
         traceparent: None,
-    })
+    }
 }

@@ -1,4 +1,4 @@
-//! The benchmarks of the write path: settings in, a report out.
+//! The benchmarks of the write path and of rebuilding views: settings in, a report out.
 //!
 //! Everything runs in one thread, because the client shares the processors with what it measures.
 
@@ -8,6 +8,7 @@ mod cold;
 mod commands;
 mod hot;
 mod profile;
+mod rebuild;
 
 mod bare;
 mod contestants;
@@ -30,7 +31,8 @@ use stack::stop::Stop;
 
 use report::Report;
 
-/// Measures Headwater's write path on this machine, beside simpler services with the same durability.
+/// Measures Headwater's write path on this machine, beside simpler services with the same durability, and how fast
+/// its views are rebuilt, beside what the servers allow.
 ///
 /// Starts its own NATS servers and services on free ports of 127.0.0.1 and in a temporary folder (of TMPDIR, which
 /// should be on the disk that is to be measured); Ctrl-C stops all of it. Build with --release.
@@ -52,6 +54,9 @@ enum Task {
     /// The service to compare with; `commands` starts it
     #[command(hide = true)]
     NaiveService(naive::Options),
+    /// A consumer to compare with; `rebuild` starts it
+    #[command(hide = true)]
+    Consume(rebuild::consumer::Options),
 }
 
 #[derive(Subcommand)]
@@ -64,6 +69,8 @@ enum Benchmark {
     Cold(cold::Options),
     /// Where the processors' time goes under load, by process and, with perf, by function
     Profile(profile::Options),
+    /// Views that are folded from a long log, beside consumers that count and decode and beside plain inserts
+    Rebuild(rebuild::Options),
 }
 
 fn main() -> ExitCode {
@@ -79,9 +86,12 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<()> {
     let benchmark = match cli.task {
         Task::Measure(benchmark) => benchmark,
-        // It gets as many threads as the service that it is compared with.
+        // These get as many threads as the service that they are compared with.
         Task::NaiveService(options) => {
             return tokio::runtime::Runtime::new()?.block_on(naive::serve(options));
+        }
+        Task::Consume(options) => {
+            return tokio::runtime::Runtime::new()?.block_on(rebuild::consumer::consume(options));
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -108,5 +118,6 @@ async fn measure(benchmark: Benchmark) -> Result<Report> {
         Benchmark::Hot(options) => hot::measure(options).await,
         Benchmark::Cold(options) => cold::measure(options).await,
         Benchmark::Profile(options) => profile::measure(options).await,
+        Benchmark::Rebuild(options) => rebuild::measure(options).await,
     }
 }

@@ -68,7 +68,7 @@ pub async fn measure(options: Options) -> Result<Report> {
         ("the client", std::process::id()),
     ];
     let used = || processes.iter().map(|(_, pid)| ProcessorTime::of(*pid)).collect::<Result<Vec<_>>>();
-    let others = Others::than(processes.iter().map(|(_, pid)| *pid).collect())?;
+    let others = Others::watch()?;
     let before = used()?;
     let measured = load(options.seconds).run(requests).await?;
     let (after, others) = (used()?, others.cores()?);
@@ -100,6 +100,7 @@ pub async fn measure(options: Options) -> Result<Report> {
         settings: format!("{} s measured after {} s", options.seconds, options.warm_up),
         machine,
         rows: vec![Row::new("headwater", options.command.name(), options.connections, &measured)],
+        passes: Vec::new(),
         facts,
         targets: Vec::new(),
     })

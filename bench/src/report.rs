@@ -14,6 +14,8 @@ pub struct Report {
     pub settings: String,
     pub machine: Machine,
     pub rows: Vec<Row>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub passes: Vec<Pass>,
     pub facts: Vec<Fact>,
     pub targets: Vec<Target>,
 }
@@ -29,6 +31,21 @@ pub struct Row {
     pub p50_ms: f64,
     pub p99_ms: f64,
     pub errors: u64,
+}
+
+/// One contestant's way through all events of a log, or through what they come to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pass {
+    pub contestant: &'static str,
+    pub what: &'static str,
+    pub per_second: f64,
+    pub seconds: f64,
+    /// Processor time for one event, in microseconds: the contestant's own, and that of the servers.
+    pub own_us: f64,
+    pub nats_us: f64,
+    pub postgres_us: f64,
+    /// The most memory that the contestant ever had, in megabytes, if that is of interest.
+    pub peak_mb: Option<f64>,
 }
 
 /// A figure that is neither a load nor has a target.
@@ -98,6 +115,24 @@ impl Row {
     }
 }
 
+impl Pass {
+    /// Each figure's median over several runs of the same pass.
+    pub fn median(runs: &[&Pass]) -> Option<Pass> {
+        let of = |figure: fn(&Pass) -> f64| median(runs.iter().copied().map(figure).collect());
+        let first = runs.first()?;
+        Some(Pass {
+            contestant: first.contestant,
+            what: first.what,
+            per_second: of(|pass| pass.per_second),
+            seconds: of(|pass| pass.seconds),
+            own_us: of(|pass| pass.own_us),
+            nats_us: of(|pass| pass.nats_us),
+            postgres_us: of(|pass| pass.postgres_us),
+            peak_mb: first.peak_mb.map(|_| of(|pass| pass.peak_mb.unwrap_or(f64::NAN))),
+        })
+    }
+}
+
 impl Fact {
     pub fn new(what: impl Into<String>, value: impl Into<String>) -> Self {
         Self { what: what.into(), value: value.into() }
@@ -139,6 +174,13 @@ impl fmt::Display for Report {
         for row in &self.rows {
             writeln!(f, "{row}")?;
         }
+        if !self.passes.is_empty() {
+            writeln!(f, "\n| what | contestant | events/s | s | own µs | NATS µs | Postgres µs | peak MB |")?;
+            writeln!(f, "|---|---|---:|---:|---:|---:|---:|---:|")?;
+        }
+        for pass in &self.passes {
+            writeln!(f, "{pass}")?;
+        }
         if !self.facts.is_empty() {
             writeln!(f, "\n| figure | value |\n|---|---:|")?;
         }
@@ -161,6 +203,15 @@ impl fmt::Display for Row {
         let Self { contestant, what, connections, per_second, mean_ms, p50_ms, p99_ms, errors } = self;
         write!(f, "| {what} | {connections} | {contestant} | {per_second:.0} ")?;
         write!(f, "| {p50_ms:.2} | {p99_ms:.2} | {mean_ms:.2} | {errors} |")
+    }
+}
+
+impl fmt::Display for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { contestant, what, per_second, seconds, own_us, nats_us, postgres_us, peak_mb } = self;
+        let peak_mb = peak_mb.map(|peak| format!("{peak:.0}")).unwrap_or_default();
+        write!(f, "| {what} | {contestant} | {per_second:.0} | {seconds:.3} ")?;
+        write!(f, "| {own_us:.2} | {nats_us:.2} | {postgres_us:.2} | {peak_mb} |")
     }
 }
 
