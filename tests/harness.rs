@@ -9,6 +9,7 @@ use std::{
 
 use async_nats::Client;
 use clap::Parser;
+use domain::view::Definition;
 use event_log::EventLog;
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::Value;
@@ -144,7 +145,13 @@ impl Place {
     }
 
     pub async fn projector(&self) -> Service {
-        service!(self, projector::Config, projector::serve, "--database-url", &self.database_url)
+        self.projector_of(domain::views::ALL).await
+    }
+
+    /// A projector of other views than the application's, or of other versions.
+    pub async fn projector_of(&self, views: &'static [Definition]) -> Service {
+        let serve = |listener, config, shutdown| projector::serve(listener, config, views, shutdown);
+        service!(self, projector::Config, serve, "--database-url", &self.database_url, "--stall-seconds", "2")
     }
 
     pub async fn nats(&self) -> Client {
@@ -245,7 +252,7 @@ pub async fn verify(place: &Place) {
     let head = log.head().await.unwrap().position;
     let mut database = place.database().await;
     until("every view is folded up to the end of the log", async || {
-        let least = sqlx::query_scalar("select min(position) from checkpoints").fetch_one(&mut database);
+        let least = sqlx::query_scalar("select min(position) from checkpoints join views on name = view and views.build = checkpoints.build").fetch_one(&mut database);
         let least: i64 = least.await.unwrap();
         least as u64 >= head
     })

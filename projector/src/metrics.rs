@@ -1,4 +1,4 @@
-//! What is measured. Lag is `headwater_log_head` minus `headwater_view_position`.
+//! What is measured. Lag in events is `headwater_log_head` minus `headwater_view_position`.
 
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ const BATCH_BOUNDARIES_S: [f64; 13] =
 pub struct Metrics {
     head: Gauge<u64>,
     position: Gauge<u64>,
+    lag: Gauge<f64>,
+    stalled: Gauge<u64>,
+    quarantined: Gauge<u64>,
     events: Counter<u64>,
     batch: Histogram<f64>,
 }
@@ -31,6 +34,21 @@ impl Metrics {
             position: meter
                 .u64_gauge("view_position")
                 .with_description("The position up to which a view is folded.")
+                .build(),
+            lag: meter
+                .f64_gauge("view_lag")
+                .with_unit("s")
+                .with_description(
+                    "How long, at the most, the oldest event has waited that is not yet in a view.",
+                )
+                .build(),
+            stalled: meter
+                .u64_gauge("view_stalled")
+                .with_description("1 if a view makes no progress although events wait.")
+                .build(),
+            quarantined: meter
+                .u64_gauge("view_quarantined_keys")
+                .with_description("Keys of a view that this projector folds, whose events cannot be applied.")
                 .build(),
             events: meter
                 .u64_counter("view_events")
@@ -51,6 +69,18 @@ impl Metrics {
 
     pub fn position(&self, view: &'static str, position: u64) {
         self.position.record(position, &[KeyValue::new("view", view)]);
+    }
+
+    pub fn lag(&self, view: &'static str, lag: Duration) {
+        self.lag.record(lag.as_secs_f64(), &[KeyValue::new("view", view)]);
+    }
+
+    pub fn stalled(&self, view: &'static str, is_stalled: bool) {
+        self.stalled.record(u64::from(is_stalled), &[KeyValue::new("view", view)]);
+    }
+
+    pub fn quarantined(&self, view: &'static str, keys: usize) {
+        self.quarantined.record(keys as u64, &[KeyValue::new("view", view)]);
     }
 
     pub fn batch(&self, view: &'static str, events: u64, took: Duration) {

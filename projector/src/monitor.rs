@@ -18,12 +18,11 @@ pub async fn run(log: EventLog, status: Arc<Status>, shutdown: Shutdown) {
         let mut measured_at = Instant::now();
         loop {
             ticks.tick().await;
-            status.measure(measured_at.elapsed());
+            let head = log.head().await.inspect_err(|error| {
+                tracing::debug!(%error, "the end of the log cannot be looked at");
+            });
+            status.measure(head.ok().map(|head| head.position), measured_at.elapsed());
             measured_at = Instant::now();
-            match log.head().await {
-                Ok(head) => status.saw_head(head.position),
-                Err(error) => tracing::debug!(%error, "the end of the log cannot be looked at"),
-            }
         }
     };
     shutdown.run_until_cancelled(looking).await;

@@ -55,16 +55,17 @@ impl Signal {
 
     /// Nothing has changed since the last signal.
     pub(crate) fn heartbeat(view: &str, position: u64) -> Self {
-        Self::changed(view, position, position, Vec::new())
+        Self::changed(view, position, position, Some(Vec::new()))
     }
 
-    pub(crate) fn changed(view: &str, previous: u64, position: u64, changes: Vec<Change>) -> Self {
-        let view = view.to_owned();
-        Self { view, previous, position, reset: false, changes: Some(changes), everything: false }
+    /// These rows changed; without a list, any may have.
+    pub(crate) fn changed(view: &str, previous: u64, position: u64, changes: Option<Vec<Change>>) -> Self {
+        let everything = changes.is_none();
+        Self { view: view.to_owned(), previous, position, reset: false, changes, everything }
     }
 
     fn everything(view: &str, previous: u64, position: u64) -> Self {
-        Self { changes: None, everything: true, ..Self::changed(view, previous, position, Vec::new()) }
+        Self::changed(view, previous, position, None)
     }
 
     /// The message's payload. Too large for a message of `bytes_max`, it says "everything" instead.
@@ -108,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_change_carries_old_and_new_values_of_the_indexed_columns_alone() {
-        let signal = Signal::changed("accounts", 7, 9, vec![renamed()]);
+        let signal = Signal::changed("accounts", 7, 9, Some(vec![renamed()]));
         assert_eq!(
             decode(&signal.encode(1_000)),
             json!({"view": "accounts", "previous": 7, "position": 9, "reset": false, "changes": [
@@ -128,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_signal_too_large_for_a_message_says_that_everything_changed() {
-        let signal = Signal::changed("accounts", 7, 9, vec![renamed()]);
+        let signal = Signal::changed("accounts", 7, 9, Some(vec![renamed()]));
         assert_eq!(
             decode(&signal.encode(100)),
             json!({"view": "accounts", "previous": 7, "position": 9, "reset": false, "changes": null,

@@ -1,15 +1,32 @@
 //! One view's task: fold it for ever, and start over from the stored checkpoint when anything goes wrong.
 
+mod session;
+
+mod rebuild;
+mod verify;
+
+mod folding;
+
 mod batch;
-mod commit;
+mod folder;
+mod held;
+mod reader;
+mod refold;
+
 mod database;
 mod error;
-mod reader;
-mod session;
 mod sql;
 mod table;
+mod write;
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_nats::Client;
 use domain::view::Definition;
@@ -19,8 +36,15 @@ use service_kit::Shutdown;
 use sqlx::postgres::PgConnectOptions;
 use tokio::time::{Instant, sleep};
 
-use crate::status::ViewStatus;
-use error::ViewError;
+use crate::{share::Share, status::ViewStatus};
+
+pub use batch::{UnknownEvents, Unreadable};
+pub use database::{connect, try_lock};
+pub use error::ViewError;
+pub use folder::Committed;
+pub use folding::Step;
+pub use rebuild::{Phase, Progress, Rebuild, RebuildError, Rebuilt, Settings, Which};
+pub use verify::Verify;
 
 /// The pause after something passing went wrong doubles from the first to the last of these.
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(100);
@@ -28,6 +52,8 @@ const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
 /// The pause after something that a person has to look at: nothing is lost by waiting, and it goes on by
 /// itself once it was seen to.
 const RECHECK_DELAY: Duration = Duration::from_secs(3);
+/// The same where looking again means to read the whole log.
+const REVERIFY_DELAY: Duration = Duration::from_secs(60);
 /// Who folded for so long before an interruption starts again with the shortest pause.
 const STEADY_AFTER: Duration = Duration::from_secs(5);
 
@@ -38,6 +64,12 @@ pub struct Task {
     pub client: Client,
     pub log: EventLog,
     pub status: Arc<ViewStatus>,
+    pub share: Arc<Share>,
+    pub unknown_events: UnknownEvents,
+    /// Names this projector to people.
+    pub me: Arc<str>,
+    /// Up to this position the view is folded frame by frame, because it could not be folded in bulk.
+    pub careful_until: AtomicU64,
 }
 
 impl Task {
@@ -46,29 +78,42 @@ impl Task {
         let mut delay = RETRY_DELAY_MIN;
         loop {
             let started = Instant::now();
-            // A panic in a view's own functions stops that view, and says so, as any other error would.
+            // A panic stops that view, and says so, as any other error would.
             let session = AssertUnwindSafe(session::run(&self, &shutdown)).catch_unwind().await;
-            let error = match session.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))) {
-                Ok(()) => return,
-                Err(error) => error,
-            };
-            let is_lasting = error.is_lasting();
-            self.status.failed(format!("{:#}", anyhow::Error::from(error)), is_lasting);
+            let result = session
+                .unwrap_or_else(|panic| Err(ViewError::Panicked(error::panic_message(panic.as_ref()))));
+            if shutdown.is_cancelled() {
+                return;
+            }
             if started.elapsed() > STEADY_AFTER {
                 delay = RETRY_DELAY_MIN;
             }
-            let pause = if is_lasting { RECHECK_DELAY } else { delay };
+            let pause = match result {
+                // A build was switched to, or the view was left to others: look anew.
+                Ok(()) | Err(ViewError::Yielded) => RETRY_DELAY_MIN,
+                Err(error) => {
+                    let pause = match &error {
+                        ViewError::Differs(_) => REVERIFY_DELAY,
+                        error if error.is_lasting() && !error.may_be_poison() => RECHECK_DELAY,
+                        _ => delay,
+                    };
+                    delay = (delay * 2).min(RETRY_DELAY_MAX);
+                    let is_lasting = error.is_lasting();
+                    self.status.failed(error::chain(error), is_lasting);
+                    pause
+                }
+            };
             if shutdown.run_until_cancelled(sleep(pause)).await.is_none() {
                 return;
             }
-            delay = (delay * 2).min(RETRY_DELAY_MAX);
         }
     }
-}
 
-fn panicked(panic: &(dyn Any + Send)) -> ViewError {
-    let message = panic.downcast_ref::<&str>().copied().map(str::to_owned);
-    ViewError::Panicked(
-        message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into()),
-    )
+    fn careful_until(&self) -> u64 {
+        self.careful_until.load(Ordering::Relaxed)
+    }
+
+    fn be_careful_until(&self, position: u64) {
+        self.careful_until.fetch_max(position, Ordering::Relaxed);
+    }
 }

@@ -24,18 +24,18 @@ pub enum Value {
     Integer(i32),
 }
 
-/// Gives one row `(position bigint, item text or null)`, or none if the registry names another version.
+/// Gives one row `(position bigint, item text or null)`, or none if the registry names another build.
 pub fn row(view: &View, query: &RowQuery) -> Statement {
     let mut values = Values::default();
     let source = source(view, &query.fields);
     let key = equals(view.key_column(), values.text(&query.key));
     let body = format!("(select {ITEM} from {source} where {key}) as item");
-    let sql = format!("select {POSITION}, {body} {}", at_version(view, &mut values));
+    let sql = format!("select {POSITION}, {body} {}", at_build(view, &mut values));
     Statement { sql, values: values.0 }
 }
 
 /// Gives one row `(position bigint, found bigint, items text or null, place_1 text or null, …)`, or none if
-/// the registry names another version. `items` holds at most `limit` objects separated by commas; `found`
+/// the registry names another build. `items` holds at most `limit` objects separated by commas; `found`
 /// is one more than `limit` if there is more, and then the places say where the page ended.
 pub fn list(view: &View, query: &ListQuery) -> Statement {
     let mut values = Values::default();
@@ -58,7 +58,7 @@ pub fn list(view: &View, query: &ListQuery) -> Statement {
     let sql = format!(
         "select {POSITION}, page.* {} cross join ({page} from ({rows}) as rows) as page where {}",
         registry(),
-        version_is(view, &mut values)
+        build_is(view, &mut values)
     );
     Statement { sql, values: values.0 }
 }
@@ -67,17 +67,17 @@ const POSITION: &str = "coalesce(c.position, 0) as position";
 const ITEM: &str = "to_json(narrow.*)::text";
 
 fn registry() -> &'static str {
-    "from views as v left join checkpoints as c on c.view = v.name"
+    "from views as v left join checkpoints as c on c.view = v.name and c.build = v.build"
 }
 
-fn version_is(view: &View, values: &mut Values) -> String {
+fn build_is(view: &View, values: &mut Values) -> String {
     let name = values.text(&view.name);
-    let version = values.add(Value::Integer(view.version));
-    format!("v.name = {name} and v.version = {version}")
+    let build = values.add(Value::Integer(view.build));
+    format!("v.name = {name} and v.build = {build}")
 }
 
-fn at_version(view: &View, values: &mut Values) -> String {
-    format!("{} where {}", registry(), version_is(view, values))
+fn at_build(view: &View, values: &mut Values) -> String {
+    format!("{} where {}", registry(), build_is(view, values))
 }
 
 /// The table as `t`, and as `narrow` the row of just the fields, whose columns name the members of the JSON.
@@ -189,8 +189,8 @@ mod tests {
              (select to_json(narrow.*)::text from \"public\".\"orders_v1\" as t \
              cross join lateral (select t.\"status\", t.\"id\") as narrow \
              where t.\"id\" = $1::text::uuid) as item \
-             from views as v left join checkpoints as c on c.view = v.name \
-             where v.name = $2 and v.version = $3";
+             from views as v left join checkpoints as c on c.view = v.name and c.build = v.build \
+             where v.name = $2 and v.build = $3";
         assert_eq!(statement.sql, expected);
         let values = [Value::Text(ID.into()), Value::Text("orders".into()), Value::Integer(1)];
         assert_eq!(statement.values, values);

@@ -121,7 +121,10 @@ impl Watcher {
     }
 
     async fn read_positions(&self, connection: &mut PgConnection) -> Result<(), WatchError> {
-        let read = sqlx::query_as("select view, position from checkpoints").fetch_all(connection);
+        let read = sqlx::query_as(
+            "select c.view, c.position from checkpoints c join views v on v.name = c.view and v.build = c.build",
+        )
+        .fetch_all(connection);
         let positions: Vec<(String, i64)> = in_time(read).await??;
         for (view, position) in positions {
             self.positions.advance(&view, position);

@@ -147,7 +147,12 @@ fn print_report(report: &Report) {
     for view in &report.views {
         let differ = report.differences.iter().filter(|difference| difference.view == view.view).count();
         let verdict = if differ == 0 { "equal".to_owned() } else { format!("{differ} DIFFER") };
-        println!("{:<12} at {:>10}  {:>10} rows  {verdict}", view.view, view.position, view.rows);
+        let held = if view.quarantined > 0 {
+            format!(", {} in quarantine", view.quarantined)
+        } else {
+            String::new()
+        };
+        println!("{:<12} at {:>10}  {:>10} rows  {verdict}{held}", view.view, view.position, view.rows);
     }
     for difference in report.differences.iter().take(SHOWN_MAX) {
         let show =

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
-use domain::view::{Definition, Fold};
+use domain::{
+    Recorded,
+    view::{Definition, Fold, LeftOut, aggregate_key},
+};
 use event_log::{Checkpoint, EventLog, FollowError};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -31,6 +34,8 @@ pub struct ViewReport {
     /// The checkpoint that the view was compared at.
     pub position: u64,
     pub rows: usize,
+    /// Keys that are not compared, because they are in quarantine.
+    pub quarantined: usize,
 }
 
 /// One row, as the log folds to it and as it stands in the view.
@@ -59,23 +64,26 @@ pub async fn verify(log: &EventLog, database_url: &str, progress: impl Fn(u64)) 
     let mut rules = Rules::default();
     let mut events = Events::from_start(log);
     while let Some(envelope) = events.available().await? {
-        let recorded = recorded(&envelope)?;
-        let broken = rules.broken_by(&envelope, Some(&recorded.event));
+        let recorded = recorded(&envelope);
+        let event = recorded.as_ref().ok().map(|recorded| &recorded.event);
+        let broken = rules.broken_by(&envelope, event);
         report
             .log_problems
-            .extend(broken.iter().map(|problem| format!("event {} {problem}", recorded.position)));
-        for view in views.iter_mut().filter(|view| recorded.position <= view.checkpoint.position) {
-            view.fold.apply(&recorded);
+            .extend(broken.iter().map(|problem| format!("event {} {problem}", envelope.position)));
+        match recorded {
+            Ok(recorded) => views.iter_mut().for_each(|view| view.apply(&recorded)),
+            Err(error) => report.log_problems.push(format!("{error:#}")),
         }
-        report.events = recorded.position;
-        progress(recorded.position);
+        report.events = envelope.position;
+        progress(envelope.position);
     }
     for view in views {
         let (name, position) = (view.definition.name, view.checkpoint.position);
         if position > report.events {
             bail!("the view {name} is folded up to {position}, beyond the end of the log");
         }
-        report.views.push(ViewReport { view: name, position, rows: view.rows.len() });
+        let quarantined = view.left_out.held();
+        report.views.push(ViewReport { view: name, position, rows: view.rows.len(), quarantined });
         report.differences.extend(view.differences()?);
     }
     Ok(report)
@@ -87,9 +95,31 @@ struct View {
     checkpoint: Checkpoint,
     rows: BTreeMap<String, Value>,
     fold: Box<dyn Fold>,
+    left_out: LeftOut,
 }
 
 impl View {
+    /// Folds an event, if the view is that far.
+    fn apply(&mut self, recorded: &Recorded) {
+        if recorded.position > self.checkpoint.position {
+            return;
+        }
+        let touch = (self.definition.touches)(recorded);
+        if self.left_out.is_empty() {
+            self.fold.apply(recorded, &touch);
+            return;
+        }
+        let aggregate = aggregate_key(recorded.event.kind().name(), recorded.id);
+        if self.left_out.leaves_out(recorded.position, &aggregate) {
+            return;
+        }
+        for key in self.fold.touched(&touch) {
+            if !self.left_out.leaves_out(recorded.position, &key) {
+                self.fold.apply_to(&key, recorded);
+            }
+        }
+    }
+
     /// Why the view was not folded from this very log, if it was not.
     async fn other_log(&self, log: &EventLog) -> anyhow::Result<Option<String>> {
         match log.follow(self.checkpoint).available().await {
@@ -102,14 +132,14 @@ impl View {
     fn differences(mut self) -> anyhow::Result<Vec<Difference>> {
         let view = self.definition.name;
         let mut differences = Vec::new();
-        for change in self.fold.changes()? {
+        for change in self.fold.changes(&self.fold.changed())? {
             let found = self.rows.remove(&change.key);
             if found != change.after {
                 differences.push(Difference { view, key: change.key, expected: change.after, found });
             }
         }
         // What is left stands in the view, and no event made it.
-        let left = self.rows.into_iter();
+        let left = self.rows.into_iter().filter(|(key, _)| !self.left_out.holds(key));
         differences.extend(left.map(|(key, row)| Difference { view, key, expected: None, found: Some(row) }));
         Ok(differences)
     }
@@ -121,9 +151,9 @@ async fn snapshot(database_url: &str) -> anyhow::Result<Vec<View>> {
     let mut snapshot = connection.begin_with("begin isolation level repeatable read read only").await?;
     let mut views = Vec::new();
     for definition in domain::views::ALL {
-        let (table, key, position, sequence, id): (String, String, i64, i64, Option<String>) = sqlx::query_as(
-            "select quote_ident(table_name), quote_ident(key_column), position, frame_sequence, frame_id::text
-             from views join checkpoints on view = name where name = $1",
+        let (build, table, key, position, sequence, id): Registered = sqlx::query_as(
+            "select v.build, quote_ident(table_name), quote_ident(key_column), position, frame_sequence, frame_id::text
+             from views v join checkpoints c on c.view = v.name and c.build = v.build where v.name = $1",
         )
         .bind(definition.name)
         .fetch_optional(&mut *snapshot)
@@ -142,8 +172,23 @@ async fn snapshot(database_url: &str) -> anyhow::Result<Vec<View>> {
             frame_sequence: sequence.cast_unsigned(),
             frame_id: id.map(|id| id.parse()).transpose()?,
         };
-        views.push(View { definition, checkpoint, rows, fold: (definition.fold)() });
+        let left_out = left_out(&mut snapshot, definition.name, build).await?;
+        views.push(View { definition, checkpoint, rows, fold: (definition.fold)(), left_out });
     }
     snapshot.rollback().await?;
     Ok(views)
+}
+
+type Registered = (i32, String, String, i64, i64, Option<String>);
+
+/// What the projector leaves out of the view.
+async fn left_out(connection: &mut PgConnection, view: &str, build: i32) -> anyhow::Result<LeftOut> {
+    let held = sqlx::query_scalar("select key from quarantine where view = $1 and build = $2");
+    let held: Vec<String> = held.bind(view).bind(build).fetch_all(&mut *connection).await?;
+    let skipped = sqlx::query_as("select position, key from skipped_events where view = $1");
+    let skipped: Vec<(i64, String)> = skipped.bind(view).fetch_all(connection).await?;
+    let mut left_out = LeftOut::default();
+    held.into_iter().for_each(|key| left_out.hold(key));
+    skipped.into_iter().for_each(|(position, key)| left_out.skip(position.cast_unsigned(), key));
+    Ok(left_out)
 }

@@ -20,4 +20,4 @@ pub use aggregate::{Aggregate, Claim, Context, Rejection, RejectionClass, States
 pub use application::{Command, Event, Kind, State};
 pub use upcast::Upcasts;
 pub use values::Timestamp;
-pub use view::{Recorded, View};
+pub use view::{Recorded, Touch, View};

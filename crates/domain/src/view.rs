@@ -1,12 +1,17 @@
-//! What a view is, and the fold that turns events into its rows.
+//! What a view is: a row and two pure functions. The engines that run any view know it by its
+//! [`Definition`] and keep its rows in a [`Fold`].
 
-use std::collections::HashMap;
+mod fold;
+mod left_out;
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{Event, Timestamp};
+use crate::{Event, Kind, Timestamp};
+
+pub use fold::{Change, Encoded, Fold};
+pub use left_out::{LeftOut, aggregate_key};
 
 /// An event as it stands in the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,17 +31,36 @@ pub trait View: 'static {
     const NAME: &'static str;
     /// The column that names a row.
     const KEY: &'static str;
-    /// A change of what the functions do is a new version, which is folded anew from the whole log.
+    /// A change of what the functions do, or of the row, is a new version: it is folded anew from the whole
+    /// log, beside the one in use, and takes its place.
     const VERSION: i32;
+    /// Whose events the view is folded from. Those of others are not even decoded.
+    const AGGREGATES: &'static [Kind];
+    /// The columns by which [`Touch::Rows`] finds rows. Each needs an index that begins with it.
+    const FOUND_BY: &'static [&'static str] = &[];
 
     /// One row: its fields are the table's columns.
-    type Row: Clone + PartialEq + Send + Serialize + DeserializeOwned;
+    type Row: Clone + PartialEq + Send + Sync + Serialize + DeserializeOwned;
 
-    /// The key of the row that the event touches, if it touches one.
-    fn touches(recorded: &Recorded) -> Option<String>;
+    /// The rows that the event touches.
+    fn touches(recorded: &Recorded) -> Touch;
 
-    /// The row after the event; `None` where there is no row.
+    /// The row after the event; `None` where there is no row. An event that it cannot apply makes it panic
+    /// (an overflow does): the row then stays as it is until a person has looked at it, all others go on.
     fn apply(row: Option<Self::Row>, recorded: &Recorded) -> Option<Self::Row>;
+}
+
+/// Which rows of a view an event touches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Touch {
+    Nothing,
+    /// The row with this key, whether there is one or not.
+    Row(String),
+    /// All rows that there are with this value in a column of [`View::FOUND_BY`].
+    Rows {
+        column: &'static str,
+        value: String,
+    },
 }
 
 /// A view without its row type, for engines that run any view.
@@ -45,7 +69,9 @@ pub struct Definition {
     pub name: &'static str,
     pub key: &'static str,
     pub version: i32,
-    pub touches: fn(&Recorded) -> Option<String>,
+    pub aggregates: &'static [Kind],
+    pub found_by: &'static [&'static str],
+    pub touches: fn(&Recorded) -> Touch,
     /// A fold in which no row is known yet.
     pub fold: fn() -> Box<dyn Fold>,
     /// A row as it stands in the database, in the form that a fold gives: two spellings of one value, such
@@ -59,68 +85,11 @@ impl Definition {
             name: V::NAME,
             key: V::KEY,
             version: V::VERSION,
+            aggregates: V::AGGREGATES,
+            found_by: V::FOUND_BY,
             touches: V::touches,
-            fold: || Box::new(Rows::<V> { rows: HashMap::new() }),
+            fold: fold::new::<V>,
             normalise: |row| serde_json::to_value(serde_json::from_str::<V::Row>(row)?),
         }
     }
-}
-
-/// Rows of one view in memory, while events are applied to them.
-pub trait Fold: Send {
-    /// Makes a stored row known, before any event is applied to its key. A key that was never loaded has
-    /// no row.
-    fn load(&mut self, key: String, row: &str) -> Result<(), serde_json::Error>;
-
-    fn apply(&mut self, recorded: &Recorded);
-
-    /// The rows that are not what they were when they were loaded, in the order of their keys.
-    fn changes(&self) -> Result<Vec<Change>, serde_json::Error>;
-}
-
-/// A row before and after a fold.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Change {
-    pub key: String,
-    pub before: Option<Value>,
-    pub after: Option<Value>,
-}
-
-struct Rows<V: View> {
-    rows: HashMap<String, Row<V::Row>>,
-}
-
-struct Row<R> {
-    before: Option<R>,
-    after: Option<R>,
-}
-
-impl<V: View> Fold for Rows<V> {
-    fn load(&mut self, key: String, row: &str) -> Result<(), serde_json::Error> {
-        let row: V::Row = serde_json::from_str(row)?;
-        self.rows.insert(key, Row { before: Some(row.clone()), after: Some(row) });
-        Ok(())
-    }
-
-    fn apply(&mut self, recorded: &Recorded) {
-        let Some(key) = V::touches(recorded) else { return };
-        let row = self.rows.entry(key).or_insert(Row { before: None, after: None });
-        row.after = V::apply(row.after.take(), recorded);
-    }
-
-    fn changes(&self) -> Result<Vec<Change>, serde_json::Error> {
-        let changed = self.rows.iter().filter(|(_, row)| row.before != row.after);
-        let mut changes = changed
-            .map(|(key, row)| {
-                Ok(Change { key: key.clone(), before: to_value(&row.before)?, after: to_value(&row.after)? })
-            })
-            .collect::<Result<Vec<_>, serde_json::Error>>()?;
-        // One order of keys for every writer, so that two of them could never lock rows crosswise.
-        changes.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok(changes)
-    }
-}
-
-fn to_value<R: Serialize>(row: &Option<R>) -> Result<Option<Value>, serde_json::Error> {
-    row.as_ref().map(serde_json::to_value).transpose()
 }

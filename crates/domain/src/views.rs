@@ -35,14 +35,15 @@ mod tests {
         let definition = Definition::of::<V>();
         let mut fold = (definition.fold)();
         for (index, (id, event_type, data)) in events.iter().enumerate() {
-            fold.apply(&Recorded {
+            let recorded = Recorded {
                 position: index as u64 + 1,
                 time: Timestamp::from_micros(1_000_000).unwrap(),
                 id: Uuid::parse_str(id).unwrap(),
                 event: Event::decode(event_type, 1, &data.to_string()).unwrap(),
-            });
+            };
+            fold.apply(&recorded, &(definition.touches)(&recorded));
         }
-        let mut changes = fold.changes().unwrap();
+        let mut changes = fold.changes(&fold.changed()).unwrap();
         assert_eq!(changes.len(), 1, "one row");
         changes.remove(0).after.unwrap()
     }

@@ -40,8 +40,8 @@ impl Signaller {
         self.publish(last, |last| Signal::reset(self.view, last.position)).await;
     }
 
-    /// The view has moved to `position`, and these rows changed.
-    pub async fn changed(&self, position: u64, changes: Vec<Change>) {
+    /// The view has moved to `position`, and these rows changed; any row, if they are not named.
+    pub async fn changed(&self, position: u64, changes: Option<Vec<Change>>) {
         let mut last = self.last.lock().await;
         let previous = std::mem::replace(&mut last.position, position);
         self.publish(last, |_| Signal::changed(self.view, previous, position, changes)).await;

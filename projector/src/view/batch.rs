@@ -1,64 +1,126 @@
 //! The events of some frames, as one view sees them.
 
-use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use domain::{Event, Recorded, Timestamp, view::Definition};
+use domain::{
+    Event, Kind, Recorded, Timestamp,
+    application::EventError,
+    view::{Definition, Touch, aggregate_key},
+};
 use event_log::{Checkpoint, Envelope, Frame};
 
-use super::error::ViewError;
+use super::error::panic_message;
 
-/// What one transaction will fold.
+/// What becomes of events of a type that this program does not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum UnknownEvents {
+    /// Hold their aggregates back from every view, until there is a program that knows them.
+    #[default]
+    Quarantine,
+    /// Go on as if they were not there.
+    Skip,
+}
+
+/// Frames in a row.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// The events that touch the view, in order.
-    pub events: Vec<Recorded>,
-    /// The keys that they touch, each once.
-    pub keys: BTreeSet<String>,
+    pub frames: Vec<Steps>,
     /// How many events there were, those included that do not touch the view.
     pub read: u64,
-    /// Where the view will be afterwards.
+}
+
+/// What one frame means to the view.
+#[derive(Debug)]
+pub struct Steps {
+    pub steps: Vec<Step>,
+    /// Where the view is afterwards.
     pub end: Checkpoint,
+    /// When its last event was decided; none if it holds none.
+    pub time: Option<Timestamp>,
+}
+
+/// What one event means to the view.
+#[derive(Debug)]
+pub enum Step {
+    Apply(Box<Recorded>, Touch),
+    /// It cannot be read, so nobody knows which rows it touches.
+    Unreadable(Box<Unreadable>),
+}
+
+/// An event that cannot be read.
+#[derive(Clone, Debug)]
+pub struct Unreadable {
+    pub position: u64,
+    /// See [`aggregate_key`].
+    pub aggregate_key: String,
+    /// The event, as JSON.
+    pub event: String,
+    pub error: String,
 }
 
 impl Batch {
-    /// An empty batch at `end`.
-    pub fn at(end: Checkpoint) -> Self {
-        Self { end, ..Self::default() }
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
     }
 
-    /// Takes in the next frame, whole.
-    pub fn push(&mut self, frame: &Frame, definition: &Definition) -> Result<(), ViewError> {
-        let events = frame.events.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
-        for recorded in events {
-            let Some(key) = (definition.touches)(&recorded) else { continue };
-            self.keys.insert(key);
-            self.events.push(recorded);
-        }
-        self.read += frame.events.len() as u64;
-        self.end =
+    /// Takes in the next frame.
+    pub fn push(&mut self, frame: &Frame, definition: &Definition, unknown: UnknownEvents) {
+        let steps = frame.events.iter().filter_map(|event| step(event, definition, unknown)).collect();
+        let time = frame.events.last().and_then(|event| Timestamp::try_from(event.time).ok());
+        let end =
             Checkpoint { position: frame.last(), frame_sequence: frame.sequence, frame_id: Some(frame.id) };
-        Ok(())
-    }
-
-    /// Takes in the batch that follows this one.
-    pub fn append(&mut self, mut next: Batch) {
-        self.events.append(&mut next.events);
-        self.keys.append(&mut next.keys);
-        self.read += next.read;
-        self.end = next.end;
+        self.frames.push(Steps { steps, end, time });
+        self.read += frame.events.len() as u64;
     }
 }
 
-fn decode(envelope: &Envelope) -> Result<Recorded, ViewError> {
-    let position = envelope.position;
-    let version = envelope.version();
-    let version =
-        version.ok_or(ViewError::Envelope { position, problem: "a dataschema without a version" })?;
-    let event = Event::decode(&envelope.r#type, version, envelope.data.get())
-        .map_err(|source| ViewError::Event { position, source })?;
-    let time = Timestamp::try_from(envelope.time)
-        .map_err(|_| ViewError::Envelope { position, problem: "a time that cannot be kept" })?;
-    Ok(Recorded { position, time, id: envelope.subject, event })
+/// What an event means to a view; none if nothing.
+pub fn step(envelope: &Envelope, definition: &Definition, unknown: UnknownEvents) -> Option<Step> {
+    let kind = kind(envelope);
+    // Views of other aggregates need not even decode it.
+    if Kind::from_name(kind).is_some_and(|kind| !definition.aggregates.contains(&kind)) {
+        return None;
+    }
+    let unreadable = |error: String| {
+        Some(Step::Unreadable(Box::new(Unreadable {
+            position: envelope.position,
+            aggregate_key: aggregate_key(kind, envelope.subject),
+            event: serde_json::to_string(envelope).unwrap_or_default(),
+            error,
+        })))
+    };
+    let recorded = match decode(envelope) {
+        Ok(recorded) => recorded,
+        Err(DecodeError::Event(EventError::UnknownType(_))) if unknown == UnknownEvents::Skip => return None,
+        Err(error) => return unreadable(format!("{:#}", anyhow::Error::from(error))),
+    };
+    match catch_unwind(AssertUnwindSafe(|| (definition.touches)(&recorded))) {
+        Ok(Touch::Nothing) => None,
+        Ok(touch) => Some(Step::Apply(Box::new(recorded), touch)),
+        Err(panic) => unreadable(format!("which rows it touches: {}", panic_message(panic.as_ref()))),
+    }
+}
+
+/// The kind of the event's aggregate, which this program may not know.
+pub fn kind(envelope: &Envelope) -> &str {
+    envelope.r#type.split_once('.').map_or(envelope.r#type.as_str(), |(kind, _)| kind)
+}
+
+#[derive(Debug, thiserror::Error)]
+enum DecodeError {
+    #[error("its dataschema has no version")]
+    NoVersion,
+    #[error("its time cannot be kept")]
+    Time,
+    #[error(transparent)]
+    Event(EventError),
+}
+
+fn decode(envelope: &Envelope) -> Result<Recorded, DecodeError> {
+    let version = envelope.version().ok_or(DecodeError::NoVersion)?;
+    let event = Event::decode(&envelope.r#type, version, envelope.data.get()).map_err(DecodeError::Event)?;
+    let time = Timestamp::try_from(envelope.time).map_err(|_| DecodeError::Time)?;
+    Ok(Recorded { position: envelope.position, time, id: envelope.subject, event })
 }
 
 #[cfg(test)]
@@ -67,8 +129,8 @@ mod tests {
 
     const ADA: &str = "00000000-0000-0000-0000-00000000ada0";
 
-    fn accounts() -> &'static Definition {
-        domain::views::ALL.iter().find(|view| view.name == "accounts").unwrap()
+    fn view(name: &str) -> &'static Definition {
+        domain::views::ALL.iter().find(|view| view.name == name).unwrap()
     }
 
     /// A frame of closed accounts, the first event of which is at position `first`.
@@ -87,29 +149,44 @@ mod tests {
         Frame { sequence, id: uuid::Uuid::from_u128(sequence.into()), first, term: 1, previous: None, events }
     }
 
-    #[test]
-    fn a_key_that_several_events_touch_is_fetched_once() {
+    fn pushed(view: &Definition, types: &[&str], unknown: UnknownEvents) -> Batch {
         let mut batch = Batch::default();
-        batch.push(&frame(1, 1, &["account.closed", "account.closed"]), accounts()).unwrap();
-        assert_eq!(batch.keys.into_iter().collect::<Vec<_>>(), [ADA]);
-        assert_eq!((batch.events.len(), batch.read), (2, 2));
+        batch.push(&frame(1, 7, types), view, unknown);
+        batch
     }
 
     #[test]
-    fn a_batch_ends_where_its_last_frame_ends_even_if_that_holds_no_event() {
-        let mut batch = Batch::default();
-        batch.push(&frame(1, 1, &["account.closed"]), accounts()).unwrap();
-        let mut next = Batch::default();
-        next.push(&frame(2, 2, &[]), accounts()).unwrap();
-        batch.append(next);
-        assert_eq!((batch.end.position, batch.end.frame_sequence, batch.read), (1, 2, 1));
+    fn a_view_sees_the_events_of_its_own_aggregates_and_where_the_frame_ends() {
+        let types = ["account.closed", "account.closed"];
+        let accounts = pushed(view("accounts"), &types, UnknownEvents::Quarantine);
+        let orders = pushed(view("orders"), &types, UnknownEvents::Quarantine);
+        assert_eq!((accounts.frames[0].steps.len(), accounts.read), (2, 2));
+        assert_eq!((orders.frames[0].steps.len(), orders.read), (0, 2));
+        assert_eq!(orders.frames[0].end.position, 8);
     }
 
     #[test]
-    fn a_frame_with_an_event_that_cannot_be_read_leaves_the_batch_as_it_was() {
-        let mut batch = Batch::default();
-        let error = batch.push(&frame(1, 7, &["account.closed", "account.exploded"]), accounts());
-        assert!(matches!(error, Err(ViewError::Event { position: 8, .. })));
-        assert_eq!((batch.events.len(), batch.end), (0, Checkpoint::default()));
+    fn an_event_that_cannot_be_read_is_kept_with_its_aggregate_and_the_reason() {
+        let batch = pushed(view("accounts"), &["account.exploded"], UnknownEvents::Quarantine);
+        let [Step::Unreadable(unreadable)] = &batch.frames[0].steps[..] else { panic!("{batch:?}") };
+        assert_eq!((unreadable.position, unreadable.aggregate_key.clone()), (7, format!("account:{ADA}")));
+        assert!(unreadable.error.contains("account.exploded"), "{}", unreadable.error);
+        assert!(unreadable.event.contains(r#""type":"account.exploded""#), "{}", unreadable.event);
+        // Views of other aggregates do not care; of an aggregate that nobody knows, all do.
+        assert!(
+            pushed(view("orders"), &["account.exploded"], UnknownEvents::Quarantine).frames[0]
+                .steps
+                .is_empty()
+        );
+        let planet = pushed(view("orders"), &["planet.exploded"], UnknownEvents::Quarantine);
+        assert!(matches!(&planet.frames[0].steps[..], [Step::Unreadable(_)]));
+    }
+
+    #[test]
+    fn unknown_types_can_be_skipped_and_broken_data_cannot() {
+        let types = ["account.exploded", "account.renamed"];
+        let batch = pushed(view("accounts"), &types, UnknownEvents::Skip);
+        let [Step::Unreadable(unreadable)] = &batch.frames[0].steps[..] else { panic!("{batch:?}") };
+        assert!(unreadable.error.contains("account.renamed"), "{}", unreadable.error);
     }
 }

@@ -1,4 +1,4 @@
-//! A view's own session with Postgres: how it is opened, and what it holds while it lasts.
+//! A session with Postgres: how it is opened, what it may take, and the lock that it holds on a build.
 
 use std::time::Duration;
 
@@ -17,11 +17,12 @@ const SILENCE_TIMEOUT_MS: u64 = 10_000;
 pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(STATEMENT_TIMEOUT_MS + 5_000);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub async fn connect(options: &PgConnectOptions, view: &str) -> Result<PgConnection, ViewError> {
+pub async fn connect(options: &PgConnectOptions, purpose: &str) -> Result<PgConnection, ViewError> {
     let options = options
         .clone()
-        .application_name(&format!("headwater projector {view}"))
-        .options([("jit", "off"), ("row_security", "off")])
+        .application_name(&format!("headwater projector {purpose}"))
+        // Keys are compared as text.
+        .options([("jit", "off"), ("row_security", "off"), ("datestyle", "ISO")])
         .options([
             ("statement_timeout", STATEMENT_TIMEOUT_MS),
             ("lock_timeout", SILENCE_TIMEOUT_MS),
@@ -36,6 +37,16 @@ pub async fn connect(options: &PgConnectOptions, view: &str) -> Result<PgConnect
     within(CONNECT_TIMEOUT, PgConnection::connect_with(&options)).await
 }
 
+/// For a session that folds a build which nobody reads yet: it may be silent while the log is read for
+/// comparison, and need not wait for the disk, because what a crash of Postgres takes back it takes back
+/// together with the checkpoint.
+pub async fn be_patient(connection: &mut PgConnection) -> Result<(), ViewError> {
+    let settings = "select set_config('idle_session_timeout', '0', false),
+                           set_config('synchronous_commit', 'off', false)";
+    within(ANSWER_TIMEOUT, sqlx::query(settings).execute(connection)).await?;
+    Ok(())
+}
+
 /// Bounds what Postgres's own timeouts do not: a server or network that fell silent.
 pub async fn within<T, E>(
     duration: Duration,
@@ -47,39 +58,60 @@ where
     Ok(timeout(duration, work).await.map_err(|_| ViewError::DatabaseSilent)??)
 }
 
-/// Takes the lock that makes this session the one that folds the view. It lasts as long as the session.
-pub async fn try_lock(connection: &mut PgConnection, view: &str) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended('headwater view ' || $1, 0))")
-        .bind(view)
-        .fetch_one(connection)
-        .await
+/// The number of the lock that makes a session the one that folds a build.
+const LOCK: &str = "hashtextextended('headwater view ' || $1 || ' build ' || $2, 0)";
+
+/// Takes that lock. It lasts as long as the session.
+pub async fn try_lock(connection: &mut PgConnection, view: &str, build: i32) -> Result<bool, ViewError> {
+    let lock = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select pg_try_advisory_lock({LOCK})")));
+    let lock = lock.bind(view).bind(build.to_string());
+    within(ANSWER_TIMEOUT, lock.fetch_one(connection)).await
 }
 
-/// What the database says of a view: its checkpoint, and the version that is public.
+/// Whether nobody holds that lock at this moment.
+pub async fn is_unlocked(connection: &mut PgConnection, view: &str, build: i32) -> Result<bool, ViewError> {
+    let locked = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+        "select not exists (
+            select from pg_locks, (select {LOCK} as number) as lock
+            where locktype = 'advisory' and objsubid = 1 and granted
+              and database = (select oid from pg_database where datname = current_database())
+              and ((classid::bigint << 32) | objid::bigint) = lock.number
+        )"
+    )));
+    within(ANSWER_TIMEOUT, locked.bind(view).bind(build.to_string()).fetch_one(connection)).await
+}
+
+/// Where a build's checkpoint is, and which build is read.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stored {
     pub checkpoint: Checkpoint,
-    version: i32,
+    pub build_in_use: i32,
 }
 
-/// Reads where the view is.
-pub async fn stored(connection: &mut PgConnection, view: &str) -> Result<Stored, ViewError> {
-    let row: Option<(i64, i64, Option<String>, i32)> = sqlx::query_as(
-        "select c.position, c.frame_sequence, c.frame_id::text, v.version
+pub async fn stored(connection: &mut PgConnection, view: &str, build: i32) -> Result<Stored, ViewError> {
+    let row = sqlx::query_as(
+        "select c.position, c.frame_sequence, c.frame_id::text, v.build
          from checkpoints c join views v on v.name = c.view
-         where c.view = $1",
+         where c.view = $1 and c.build = $2",
     )
     .bind(view)
-    .fetch_optional(connection)
-    .await?;
-    let Some((position, frame_sequence, frame_id, version)) = row else {
-        let problem = format!("there is no checkpoint of {view}; a migration has to add it");
-        return Err(ViewError::Registry(problem));
+    .bind(build);
+    let row: Option<(i64, i64, Option<String>, i32)> =
+        within(ANSWER_TIMEOUT, row.fetch_optional(connection)).await?;
+    let Some((position, frame_sequence, frame_id, build_in_use)) = row else {
+        return Err(ViewError::Fenced);
     };
     let checkpoint = Checkpoint {
         position: position.cast_unsigned(),
         frame_sequence: frame_sequence.cast_unsigned(),
         frame_id: frame_id.and_then(|id| id.parse().ok()),
     };
-    Ok(Stored { checkpoint, version })
+    Ok(Stored { checkpoint, build_in_use })
+}
+
+/// Says who folds a build, for people.
+pub async fn sign(connection: &mut PgConnection, view: &str, build: i32, me: &str) -> Result<(), ViewError> {
+    let sign = sqlx::query("update checkpoints set folded_by = $1 where view = $2 and build = $3");
+    within(ANSWER_TIMEOUT, sign.bind(me).bind(view).bind(build).execute(connection)).await?;
+    Ok(())
 }

@@ -3,23 +3,24 @@
 use std::time::Duration;
 
 use async_nats::connection::State;
-use domain::view::Change as RowChange;
 use service_kit::Shutdown;
 use sqlx::{Connection, PgConnection};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{
     Task,
     batch::Batch,
-    commit::commit,
-    database::{self, ANSWER_TIMEOUT, Stored, within},
+    database::{self, ANSWER_TIMEOUT, within},
     error::ViewError,
-    reader::Reader,
-    table::Table,
+    folder::Committed,
+    folding::{Folding, Gather},
+    rebuild, refold,
 };
 use crate::{
     migrations,
-    signal::{Change, Signaller},
+    registry::{self, Build},
+    share::Place,
+    signal::Signaller,
 };
 
 /// A client that has just started, or lost its server, has this long to connect before that is news.
@@ -27,22 +28,45 @@ const CONNECTED_LOOKS: u32 = 25;
 const CONNECTED_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often a standby tries to take over.
 const STANDBY_RETRY: Duration = Duration::from_millis(500);
-/// How often a session with nothing to do makes sure that it still has the view.
-const IDLE_CHECK: Duration = Duration::from_secs(1);
+/// A view that nobody folds for so many tries is taken over by a projector that has its share already.
+const TRIES_BEFORE_INSISTING: u32 = 3;
+/// Who had to insist does not give the view up again at once to a projector that did not want it.
+const INSISTED_FOR: Duration = Duration::from_secs(30);
+/// How often a session makes sure that it still has the view, and looks for requests.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// What has been read already is shown together; nothing is waited for, and not for long.
+const GATHER: Gather = Gather { within: Duration::from_millis(200), patience: Duration::ZERO };
 
 /// Folds the view until `shutdown`, or until something goes wrong.
 pub async fn run(task: &Task, shutdown: &Shutdown) -> Result<(), ViewError> {
     connected(task).await?;
-    let mut connection = database::connect(&task.options, task.definition.name).await?;
+    let view = task.definition.name;
+    let mut connection = database::connect(&task.options, view).await?;
     let pending = within(ANSWER_TIMEOUT, migrations::pending(&mut connection)).await?;
     if !pending.is_empty() {
         return Err(ViewError::NotMigrated(pending));
     }
+    within(ANSWER_TIMEOUT, task.share.announce(&mut connection, view)).await?;
+    let in_use = within(ANSWER_TIMEOUT, registry::in_use(&mut connection, view)).await?;
+    if in_use.version > task.definition.version {
+        task.status.standby(in_use.checkpoint.position, in_use.folded_by);
+        let (in_use, ours) = (in_use.version, task.definition.version);
+        return Err(ViewError::Newer { view, in_use, ours });
+    }
+    if in_use.version < task.definition.version {
+        let rebuilt = shutdown.run_until_cancelled(rebuild::by_service(task, connection)).await;
+        return rebuilt.unwrap_or(Ok(()));
+    }
     let taken_over = shutdown.run_until_cancelled(take_over(task, &mut connection)).await;
-    if let Some(stored) = taken_over.transpose()? {
-        let table = within(ANSWER_TIMEOUT, Table::load(&mut connection, task.definition)).await?;
-        let reader = Reader::start(&task.log, stored.checkpoint, task.definition);
-        Session { task, connection: &mut connection, table, stored, reader }.fold(shutdown).await?;
+    if let Some((build, place, insisted)) = taken_over.transpose()? {
+        let (definition, unknown) = (task.definition, task.unknown_events);
+        let careful_until = task.careful_until();
+        let folding =
+            Folding::open(&mut connection, &task.log, definition, &build, unknown, careful_until).await?;
+        let may_yield_at = Instant::now() + if insisted { INSISTED_FOR } else { CHECK_EVERY };
+        let session =
+            Session { task, connection: &mut connection, folding, place: Some(place), may_yield_at };
+        session.fold(shutdown).await?;
     }
     // Says goodbye, so that a standby need not wait until the server notices.
     let _ = within(ANSWER_TIMEOUT, connection.close()).await;
@@ -61,17 +85,34 @@ async fn connected(task: &Task) -> Result<(), ViewError> {
     Err(ViewError::NatsAway)
 }
 
-/// Waits until no other projector has the view.
-async fn take_over(task: &Task, connection: &mut PgConnection) -> Result<Stored, ViewError> {
+/// Waits until no other projector has the view, and it is this one's turn.
+async fn take_over<'a>(
+    task: &'a Task,
+    connection: &mut PgConnection,
+) -> Result<(Build, Place<'a>, bool), ViewError> {
     let view = task.definition.name;
+    let mut unfolded_for = 0;
     loop {
-        let is_ours = within(ANSWER_TIMEOUT, database::try_lock(connection, view)).await?;
-        // Read after the lock was taken: nobody else moves it any more.
-        let stored = within(ANSWER_TIMEOUT, database::stored(connection, view)).await?;
-        if is_ours {
-            return Ok(stored);
+        let build = within(ANSWER_TIMEOUT, registry::in_use(connection, view)).await?;
+        if build.version != task.definition.version {
+            return Err(ViewError::Fenced);
         }
-        task.status.standby(stored.checkpoint.position);
+        let fair = within(ANSWER_TIMEOUT, task.share.fair(connection, view)).await?;
+        let place = task.share.take(fair.unwrap_or(usize::MAX));
+        let insists = place.is_none() && unfolded_for >= TRIES_BEFORE_INSISTING;
+        let place = if insists { Some(task.share.insist()) } else { place };
+        if let Some(place) = place {
+            if database::try_lock(connection, view, build.number).await? {
+                // Read after the lock was taken: nobody else moves it any more.
+                let build = within(ANSWER_TIMEOUT, registry::in_use(connection, view)).await?;
+                return Ok((build, place, insists));
+            }
+        } else if database::is_unlocked(connection, view, build.number).await? {
+            unfolded_for += 1;
+        } else {
+            unfolded_for = 0;
+        }
+        task.status.standby(build.checkpoint.position, build.folded_by);
         sleep(STANDBY_RETRY).await;
     }
 }
@@ -79,27 +120,27 @@ async fn take_over(task: &Task, connection: &mut PgConnection) -> Result<Stored,
 struct Session<'a> {
     task: &'a Task,
     connection: &'a mut PgConnection,
-    table: Table,
-    /// What the database says of the view, as far as this session knows.
-    stored: Stored,
-    reader: Reader,
+    folding: Folding,
+    place: Option<Place<'a>>,
+    may_yield_at: Instant,
 }
 
 impl Session<'_> {
     async fn fold(mut self, shutdown: &Shutdown) -> Result<(), ViewError> {
         // It comes once the checkpoint was found in the log.
-        let Some(first) = shutdown.run_until_cancelled(self.reader.next()).await.transpose()? else {
+        let Some(first) = shutdown.run_until_cancelled(self.folding.next()).await.transpose()? else {
             return Ok(());
         };
         // The view is active once a batch is committed: one that fails at its first batch, again and again,
         // does not look well in between. The reset covers what changed in it.
-        self.commit(&first).await?;
-        drop(first);
-        let position = self.stored.checkpoint.position;
-        self.task.status.active(position);
-        let Task { client, log, definition, .. } = self.task;
-        let signaller = Signaller::new(client.clone(), log.namespace(), definition.name, position);
+        let (view, build) = (self.task.definition.name, self.folding.folder.build);
+        database::sign(self.connection, view, build, &self.task.me).await?;
+        let mut committed = self.commit(first).await?;
+        self.task.status.active(build, &committed);
+        let Task { client, log, .. } = self.task;
+        let signaller = Signaller::new(client.clone(), log.namespace(), view, committed.position);
         signaller.reset().await;
+        committed.changes = None;
         tokio::select! {
             result = self.fold_on(&signaller, shutdown) => result,
             never = signaller.beat() => match never {},
@@ -107,41 +148,65 @@ impl Session<'_> {
     }
 
     async fn fold_on(&mut self, signaller: &Signaller, shutdown: &Shutdown) -> Result<(), ViewError> {
+        let mut checks = interval(CHECK_EVERY);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut refolding = None;
         loop {
             let batch = tokio::select! {
                 // A transaction under way is finished first: this is asked between two of them.
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
-                batch = self.reader.next() => batch?,
-                () = sleep(IDLE_CHECK) => {
-                    self.check().await?;
+                refolded = refold::done(&mut refolding) => {
+                    let committed = refolded?.finish(self.connection, &mut self.folding.folder).await?;
+                    self.task.status.quarantined(self.folding.folder.held.len());
+                    signaller.changed(committed.position, committed.changes).await;
                     continue;
                 }
+                _ = checks.tick() => {
+                    self.check().await?;
+                    if refolding.is_none() {
+                        refolding = refold::start(self.task, self.connection, &mut self.folding.folder).await?;
+                    }
+                    continue;
+                }
+                batch = self.folding.next() => batch?,
             };
-            let rows = self.commit(&batch).await?;
-            let changes = rows.iter().map(|row| Change::of(row, &self.table.indexed)).collect();
-            signaller.changed(batch.end.position, changes).await;
+            let committed = self.commit(batch).await?;
+            signaller.changed(committed.position, committed.changes).await;
         }
     }
 
-    /// Returns the rows that changed.
-    async fn commit(&mut self, batch: &Batch) -> Result<Vec<RowChange>, ViewError> {
-        let from = self.stored.checkpoint;
-        if batch.end == from {
-            return Ok(Vec::new());
-        }
-        let started = Instant::now();
-        let work = commit(self.connection, self.task.definition, &self.table, from, batch);
-        let rows = within(ANSWER_TIMEOUT, work).await?;
-        self.stored.checkpoint = batch.end;
-        self.task.status.committed(batch.end.position, batch.read, started.elapsed());
-        Ok(rows)
+    async fn commit(&mut self, batch: Batch) -> Result<Committed, ViewError> {
+        let step = self.folding.commit(self.connection, batch, GATHER).await.inspect_err(|error| {
+            if error.may_be_poison() {
+                self.task.be_careful_until(self.folding.careful_until());
+            }
+        })?;
+        self.task.status.committed(&step);
+        self.task.status.quarantined(self.folding.folder.held.len());
+        Ok(step.committed)
     }
 
-    /// Notices a lost session, a fence, or a switch to another version while there is nothing to commit.
+    /// Notices a lost session, a fence, or a switch to another build while there is nothing to commit, and
+    /// leaves the view to a projector that has fewer.
     async fn check(&mut self) -> Result<(), ViewError> {
-        let stored =
-            within(ANSWER_TIMEOUT, database::stored(self.connection, self.task.definition.name)).await?;
-        if stored == self.stored { Ok(()) } else { Err(ViewError::Fenced) }
+        let (view, build) = (self.task.definition.name, self.folding.folder.build);
+        let stored = database::stored(self.connection, view, build).await?;
+        if stored.checkpoint != self.folding.folder.stored || stored.build_in_use != build {
+            return Err(ViewError::Fenced);
+        }
+        if Instant::now() < self.may_yield_at {
+            return Ok(());
+        }
+        let fair = within(ANSWER_TIMEOUT, self.task.share.fair(self.connection, view)).await?;
+        let Some(fair) = fair else { return Ok(()) };
+        let Some(place) = self.place.take() else { return Ok(()) };
+        match place.give_up_surplus(fair) {
+            Ok(()) => Err(ViewError::Yielded),
+            Err(place) => {
+                self.place = Some(place);
+                Ok(())
+            }
+        }
     }
 }

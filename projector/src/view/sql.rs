@@ -2,14 +2,20 @@
 //! catalog and are always quoted; values are always bound.
 
 /// The statements of one table.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Statements {
+    /// Reads rows, up to the condition.
+    rows: String,
     /// `$1`: keys as texts. Gives key and row, the row as JSON.
     pub select: String,
     /// `$1`: rows as a JSON array.
     pub upsert: String,
     /// `$1`: keys as texts.
     pub delete: String,
+    pub count: String,
+    /// Gives the same as `select` for one of `$1` equal parts of all keys, the one with the number `$2`: the
+    /// first four bytes of the SHA-256 of its text decide where a key belongs.
+    pub select_part: String,
 }
 
 impl Statements {
@@ -19,6 +25,7 @@ impl Statements {
         let keys = format!("$1::text[]::{key_type}[]");
         let columns: Vec<String> = columns.iter().map(|column| quote(column)).collect();
         let all = columns.join(", ");
+        let rows = format!("select r.{key}::text, row_to_json(r)::text from {table} as r");
         let news: Vec<String> = columns
             .iter()
             .filter(|column| **column != key)
@@ -27,15 +34,24 @@ impl Statements {
         // A row that is its key alone has nothing to update; setting the key to itself counts it as written.
         let news = if news.is_empty() { format!("{key} = excluded.{key}") } else { news.join(", ") };
         Self {
-            select: format!(
-                "select r.{key}::text, row_to_json(r)::text from {table} as r where r.{key} = any({keys})"
-            ),
+            select: format!("{rows} where r.{key} = any({keys})"),
             upsert: format!(
                 "insert into {table} ({all}) select {all} from json_populate_recordset(null::{table}, $1::text::json) \
                  on conflict ({key}) do update set {news}"
             ),
             delete: format!("delete from {table} where {key} = any({keys})"),
+            count: format!("select count(*) from {table}"),
+            select_part: format!(
+                "{rows} where (('x' || encode(substr(sha256(convert_to(r.{key}::text, 'UTF8')), 1, 4), 'hex'))::bit(32)\
+                 ::bigint & 4294967295) % $1 = $2"
+            ),
+            rows,
         }
+    }
+
+    /// `$1`: values of the column as texts. `$2`: how many rows at the most. Gives the same as `select`.
+    pub fn select_by(&self, column: &str, type_name: &str) -> String {
+        format!("{} where r.{} = any($1::text[]::{type_name}[]) limit $2", self.rows, quote(column))
     }
 }
 

@@ -1,29 +1,23 @@
-//! A view's table as the registry and Postgres's own catalog describe it.
+//! A build's table as Postgres's own catalog describes it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::view::Definition;
 use serde_json::{Map, Value};
 use sqlx::PgConnection;
 
 use super::{error::ViewError, sql::Statements};
+use crate::registry::Build;
 
+#[derive(Clone, Debug)]
 pub struct Table {
     /// For people.
     pub name: String,
     pub statements: Statements,
     /// The columns of any index, without the key column: what rows are found by.
     pub indexed: Vec<String>,
-    columns: BTreeSet<String>,
-}
-
-#[derive(sqlx::FromRow)]
-struct Registered {
-    version: i32,
-    key_column: String,
-    table_name: String,
-    schema: Option<String>,
-    oid: Option<i64>,
+    /// Each column's type, by its name.
+    columns: BTreeMap<String, String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -34,35 +28,50 @@ struct Column {
 }
 
 impl Table {
-    pub async fn load(connection: &mut PgConnection, definition: &Definition) -> Result<Self, ViewError> {
-        let registered = registered(connection, definition).await?;
-        let (Some(schema), Some(oid)) = (&registered.schema, registered.oid) else {
-            let problem = format!("there is no table {}", registered.table_name);
-            return Err(ViewError::Registry(problem));
+    pub async fn load(
+        connection: &mut PgConnection,
+        definition: &Definition,
+        build: &Build,
+    ) -> Result<Self, ViewError> {
+        let found: Option<(String, String, i64)> = sqlx::query_as(
+            "select n.nspname::text, v.key_column, c.oid::int8
+             from views v, pg_class c join pg_namespace n on n.oid = c.relnamespace
+             where v.name = $1 and c.oid = to_regclass(quote_ident($2))",
+        )
+        .bind(definition.name)
+        .bind(&build.table)
+        .fetch_optional(&mut *connection)
+        .await?;
+        let Some((schema, key, oid)) = found else {
+            return Err(ViewError::Registry(format!("there is no table {}", build.table)));
         };
+        if key != definition.key {
+            return Err(ViewError::Registry(format!(
+                "it names {key} as the key column of {}, this program {}",
+                definition.name, definition.key
+            )));
+        }
         let columns = columns(connection, oid).await?;
-        let key = &registered.key_column;
-        let Some(key_type) = columns.iter().find(|column| column.name == *key) else {
-            let problem = format!("table {} has no key column {key}", registered.table_name);
-            return Err(ViewError::Registry(problem));
+        let Some(key_type) = columns.iter().find(|column| column.name == key) else {
+            return Err(ViewError::Registry(format!("table {} has no key column {key}", build.table)));
         };
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
         Ok(Self {
-            statements: Statements::new(schema, &registered.table_name, key, &key_type.type_name, &names),
+            statements: Statements::new(&schema, &build.table, &key, &key_type.type_name, &names),
             indexed: columns
                 .iter()
-                .filter(|column| column.is_indexed && column.name != *key)
+                .filter(|column| column.is_indexed && column.name != key)
                 .map(|column| column.name.clone())
                 .collect(),
-            columns: names.iter().map(|name| (*name).to_owned()).collect(),
-            name: registered.table_name,
+            name: build.table.clone(),
+            columns: columns.into_iter().map(|column| (column.name, column.type_name)).collect(),
         })
     }
 
     /// A field without a column would be dropped silently, a column without a field emptied.
     pub fn check_fields(&self, row: &Map<String, Value>) -> Result<(), ViewError> {
         let fields: BTreeSet<&str> = row.keys().map(String::as_str).collect();
-        let columns: BTreeSet<&str> = self.columns.iter().map(String::as_str).collect();
+        let columns: BTreeSet<&str> = self.columns.keys().map(String::as_str).collect();
         let missing: Vec<&&str> = fields.difference(&columns).collect();
         let unknown: Vec<&&str> = columns.difference(&fields).collect();
         if missing.is_empty() && unknown.is_empty() {
@@ -71,36 +80,16 @@ impl Table {
         let difference = format!("fields without a column {missing:?}, columns without a field {unknown:?}");
         Err(ViewError::Columns { table: self.name.clone(), difference })
     }
-}
 
-async fn registered(connection: &mut PgConnection, definition: &Definition) -> Result<Registered, ViewError> {
-    let registered: Option<Registered> = sqlx::query_as(
-        "select v.version, v.key_column, v.table_name, n.nspname::text as schema, c.oid::int8 as oid
-         from views v
-         left join pg_class c on c.oid = to_regclass(quote_ident(v.table_name))
-         left join pg_namespace n on n.oid = c.relnamespace
-         where v.name = $1",
-    )
-    .bind(definition.name)
-    .fetch_optional(connection)
-    .await?;
-    let Some(registered) = registered else {
-        let problem = format!("it has no view {}; a migration has to add it", definition.name);
-        return Err(ViewError::Registry(problem));
-    };
-    if registered.version != definition.version {
-        return Err(ViewError::Registry(format!(
-            "table {} is version {} of the view, this program folds version {}",
-            registered.table_name, registered.version, definition.version
-        )));
+    /// The statement that reads all rows with one of some values in `column`.
+    pub fn select_by(&self, column: &str) -> Result<String, ViewError> {
+        let found = self.columns.get(column).filter(|_| self.indexed.iter().any(|indexed| indexed == column));
+        let Some(type_name) = found else {
+            let problem = format!("{} has no index on {column}, by which rows are to be found", self.name);
+            return Err(ViewError::Registry(problem));
+        };
+        Ok(self.statements.select_by(column, type_name))
     }
-    if registered.key_column != definition.key {
-        return Err(ViewError::Registry(format!(
-            "it names {} as the key column of {}, this program {}",
-            registered.key_column, definition.name, definition.key
-        )));
-    }
-    Ok(registered)
 }
 
 async fn columns(connection: &mut PgConnection, table: i64) -> Result<Vec<Column>, sqlx::Error> {
@@ -125,11 +114,12 @@ mod tests {
     use super::*;
 
     fn table() -> Table {
+        let columns = [("id", "uuid"), ("email", "text"), ("name", "text")];
         Table {
             name: "accounts".into(),
-            statements: Statements::new("public", "accounts", "id", "uuid", &["id", "email"]),
+            statements: Statements::new("public", "accounts", "id", "uuid", &["id", "email", "name"]),
             indexed: vec!["email".into()],
-            columns: ["id".to_owned(), "email".to_owned()].into(),
+            columns: columns.map(|(name, type_name)| (name.to_owned(), type_name.to_owned())).into(),
         }
     }
 
@@ -139,12 +129,18 @@ mod tests {
 
     #[test]
     fn a_row_whose_fields_are_the_columns_fits() {
-        assert!(check(json!({"id": 1, "email": null})).is_ok());
+        assert!(check(json!({"id": 1, "email": null, "name": null})).is_ok());
     }
 
     #[test]
     fn a_row_that_does_not_fit_is_refused_with_the_names_on_both_sides() {
-        let error = check(json!({"id": 1, "region": "eu"})).unwrap_err().to_string();
+        let error = check(json!({"id": 1, "name": null, "region": "eu"})).unwrap_err().to_string();
         assert!(error.contains("[\"region\"]") && error.contains("[\"email\"]"), "{error}");
+    }
+
+    #[test]
+    fn rows_are_found_by_indexed_columns_alone() {
+        assert!(table().select_by("email").unwrap().contains("r.\"email\" = any($1::text[]::text[])"));
+        assert!(table().select_by("name").unwrap_err().to_string().contains("no index on name"));
     }
 }

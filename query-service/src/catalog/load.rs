@@ -16,6 +16,7 @@ const CATALOG: &str = "
     select coalesce(json_agg(json_build_object(
         'name', v.name,
         'version', v.version,
+        'build', v.build,
         'key', v.key_column,
         'schema', n.nspname,
         'table', c.relname,
@@ -72,6 +73,7 @@ pub enum LoadError {
 struct ViewRow {
     name: String,
     version: i32,
+    build: i32,
     key: String,
     schema: Option<String>,
     table: Option<String>,
@@ -120,7 +122,8 @@ fn view(row: ViewRow) -> Option<View> {
     let indexes: Vec<Index> = row.indexes.iter().filter_map(|index| self::index(index, &columns)).collect();
     match shapes(&columns, &row.key, &indexes) {
         Ok((key, shapes)) => {
-            Some(View { name: row.name.into(), version: row.version, schema, table, columns, key, shapes })
+            let (name, version, build) = (row.name.into(), row.version, row.build);
+            Some(View { name, version, build, schema, table, columns, key, shapes })
         }
         Err(reason) => {
             tracing::warn!(view = row.name, %reason, "not served");

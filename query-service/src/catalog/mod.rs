@@ -22,12 +22,13 @@ impl Catalog {
     }
 }
 
-/// One view, in the version that the registry names.
+/// One view, in the build that the registry names.
 #[derive(Debug, PartialEq)]
 pub struct View {
     pub name: Arc<str>,
-    /// Every statement checks it: a view that has been switched to another table is never read from the old.
     pub version: i32,
+    /// Every statement checks it: a view that has been switched to another table is never read from the old.
+    pub build: i32,
     pub schema: String,
     pub table: String,
     pub columns: Vec<Column>,
@@ -190,6 +191,7 @@ pub mod tests {
         View {
             name: "orders".into(),
             version: 1,
+            build: 1,
             schema: "public".into(),
             table: "orders_v1".into(),
             columns: columns(),

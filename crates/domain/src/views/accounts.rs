@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    Event, Recorded, Timestamp, View, account,
+    Event, Kind, Recorded, Timestamp, View, account,
     values::{Email, Name, Region, Username},
+    view::Touch,
 };
 
 pub struct Accounts;
@@ -35,10 +36,14 @@ impl View for Accounts {
     const NAME: &'static str = "accounts";
     const KEY: &'static str = "id";
     const VERSION: i32 = 1;
+    const AGGREGATES: &'static [Kind] = &[Kind::Account];
     type Row = Row;
 
-    fn touches(recorded: &Recorded) -> Option<String> {
-        matches!(recorded.event, Event::Account(_)).then(|| recorded.id.to_string())
+    fn touches(recorded: &Recorded) -> Touch {
+        match recorded.event {
+            Event::Account(_) => Touch::Row(recorded.id.to_string()),
+            Event::Order(_) => Touch::Nothing,
+        }
     }
 
     fn apply(row: Option<Row>, recorded: &Recorded) -> Option<Row> {

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Event, Recorded, Timestamp, View,
+    Event, Kind, Recorded, Timestamp, View,
     account::AccountId,
     order::{self, Purchase},
+    view::Touch,
 };
 
 pub struct Customers;
@@ -30,14 +31,15 @@ impl View for Customers {
     const NAME: &'static str = "customers";
     const KEY: &'static str = "id";
     const VERSION: i32 = 1;
+    const AGGREGATES: &'static [Kind] = &[Kind::Order];
     type Row = Row;
 
-    fn touches(recorded: &Recorded) -> Option<String> {
+    fn touches(recorded: &Recorded) -> Touch {
         match &recorded.event {
             Event::Order(order::Event::Placed(purchase) | order::Event::Cancelled { purchase, .. }) => {
-                Some(purchase.account_id.0.to_string())
+                Touch::Row(purchase.account_id.0.to_string())
             }
-            Event::Account(_) => None,
+            Event::Account(_) => Touch::Nothing,
         }
     }
 

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Event, Recorded, View,
+    Event, Kind, Recorded, View,
     order::{self, Purchase},
     values::Day,
+    view::Touch,
 };
 
 pub struct DailySales;
@@ -23,14 +24,15 @@ impl View for DailySales {
     const NAME: &'static str = "daily_sales";
     const KEY: &'static str = "day";
     const VERSION: i32 = 1;
+    const AGGREGATES: &'static [Kind] = &[Kind::Order];
     type Row = Row;
 
-    fn touches(recorded: &Recorded) -> Option<String> {
+    fn touches(recorded: &Recorded) -> Touch {
         match &recorded.event {
             Event::Order(order::Event::Placed(purchase) | order::Event::Cancelled { purchase, .. }) => {
-                Some(purchase.placed_at.day().to_string())
+                Touch::Row(purchase.placed_at.day().to_string())
             }
-            Event::Account(_) => None,
+            Event::Account(_) => Touch::Nothing,
         }
     }
 

@@ -4,10 +4,11 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    Event, Recorded, Timestamp, View,
+    Event, Kind, Recorded, Timestamp, View,
     account::AccountId,
     order,
     values::{Cents, Currency, Quantity, Reason},
+    view::Touch,
 };
 
 pub struct Orders;
@@ -38,10 +39,14 @@ impl View for Orders {
     const NAME: &'static str = "orders";
     const KEY: &'static str = "id";
     const VERSION: i32 = 1;
+    const AGGREGATES: &'static [Kind] = &[Kind::Order];
     type Row = Row;
 
-    fn touches(recorded: &Recorded) -> Option<String> {
-        matches!(recorded.event, Event::Order(_)).then(|| recorded.id.to_string())
+    fn touches(recorded: &Recorded) -> Touch {
+        match recorded.event {
+            Event::Order(_) => Touch::Row(recorded.id.to_string()),
+            Event::Account(_) => Touch::Nothing,
+        }
     }
 
     fn apply(row: Option<Row>, recorded: &Recorded) -> Option<Row> {

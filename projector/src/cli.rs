@@ -1,0 +1,268 @@
+//! What people do by hand: each command needs the database, those that fold need the log as well, and none
+//! needs a projector to run, though all may be used while some do.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use event_log::EventLog;
+use indicatif::{ProgressBar, ProgressStyle};
+use projector::{
+    EventArgs, Manager, Phase, Progress, Rebuilt, Settings, Verify, Which,
+    quarantine::{self, Outcome, Request},
+};
+use service_kit::config::{PostgresArgs, ServiceArgs};
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Create or update the tables of the views. Waits for a Postgres that is starting.
+    Migrate {
+        #[command(flatten)]
+        postgres: PostgresArgs,
+    },
+    /// Fold a view anew beside the build in use, compare it with the log, and switch to it in one transaction.
+    /// Queries go on all the time. Ended halfway, it goes on from there when it is run again.
+    Rebuild {
+        /// The view, such as `customers`.
+        view: String,
+        #[command(flatten)]
+        fold: FoldArgs,
+        /// How much of the new build is compared with an independent fold of the log.
+        #[arg(long, default_value = "sample")]
+        verify: Verify,
+    },
+    /// Go back to the build that was used before: it catches up with the log, and is switched to.
+    Rollback {
+        /// The view, such as `customers`.
+        view: String,
+        #[command(flatten)]
+        fold: FoldArgs,
+    },
+    /// Drop the tables of all builds of a view that are not in use.
+    Drop {
+        /// The view, such as `customers`.
+        view: String,
+        #[command(flatten)]
+        postgres: PostgresArgs,
+    },
+    /// List the builds of all views, or of one.
+    Builds {
+        /// The view, such as `customers`.
+        view: Option<String>,
+        #[command(flatten)]
+        postgres: PostgresArgs,
+    },
+    /// See and release what cannot be applied.
+    Quarantine {
+        #[command(subcommand)]
+        task: Quarantine,
+    },
+}
+
+#[derive(Args)]
+pub struct FoldArgs {
+    /// Switch even if more keys are in quarantine than in the build in use.
+    #[arg(long)]
+    accept_quarantine: bool,
+    #[command(flatten)]
+    events: EventArgs,
+    #[command(flatten)]
+    service: ServiceArgs,
+    #[command(flatten)]
+    postgres: PostgresArgs,
+}
+
+#[derive(Subcommand)]
+pub enum Quarantine {
+    /// List the keys in quarantine, with event and error.
+    List {
+        /// Of this view alone.
+        view: Option<String>,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        postgres: PostgresArgs,
+    },
+    /// Fold a key again from the log, with all that was held back. Done by the projector that folds the view.
+    Retry {
+        view: String,
+        key: String,
+        #[command(flatten)]
+        postgres: PostgresArgs,
+    },
+    /// The same without the event that cannot be applied: it is left out of this key for good.
+    Skip {
+        view: String,
+        key: String,
+        /// Why; it is kept.
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        postgres: PostgresArgs,
+    },
+}
+
+/// A projector that runs takes up a request within about a second.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Command {
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Migrate { postgres } => {
+                let applied = projector::migrate(&postgres.database_url).await?;
+                println!("the database has all {applied} migrations");
+            }
+            Self::Rebuild { view, fold, verify } => rebuild(&view, fold, Which::New, verify).await?,
+            Self::Rollback { view, fold } => rebuild(&view, fold, Which::Former, Verify::None).await?,
+            Self::Drop { view, postgres } => {
+                let dropped = manager(&postgres)?.drop_builds(&view).await?;
+                for build in &dropped {
+                    println!("dropped build {} of {view}, table {}", build.number, build.table);
+                }
+                if dropped.is_empty() {
+                    println!("{view} has no build but the one in use");
+                }
+            }
+            Self::Builds { view, postgres } => builds(manager(&postgres)?, view.as_deref()).await?,
+            Self::Quarantine { task } => return task.run().await,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn manager(postgres: &PostgresArgs) -> anyhow::Result<Manager> {
+    Manager::new(&postgres.database_url, domain::views::ALL)
+}
+
+async fn rebuild(view: &str, fold: FoldArgs, which: Which, verify: Verify) -> anyhow::Result<()> {
+    let nats_url = &fold.service.nats_url;
+    let servers: Vec<&str> = nats_url.split(',').map(str::trim).collect();
+    let client = async_nats::connect(servers).await.map_err(|error| {
+        anyhow::anyhow!("cannot connect to NATS ({error}); --nats-url or NATS_URL names it")
+    })?;
+    let log = EventLog::new(client, &fold.service.namespace);
+    let style = ProgressStyle::with_template("{msg:<10} {bar:40} {pos}/{len} events  {per_sec}  {eta} left")?;
+    let bar = ProgressBar::new(0).with_style(style);
+    let progress = |progress: Progress| {
+        let phase = match progress.phase {
+            Phase::Folding => "folding",
+            Phase::Indexing => "indexing",
+            Phase::Verifying => "verifying",
+            Phase::Switching => "switching",
+        };
+        if bar.message() != phase {
+            bar.set_message(phase);
+            bar.reset_eta();
+        }
+        bar.set_length(progress.head);
+        bar.set_position(progress.position);
+    };
+    let manager = manager(&fold.postgres)?;
+    let settings = Settings {
+        which,
+        unknown_events: fold.events.unknown_events,
+        verify,
+        accept_quarantine: fold.accept_quarantine,
+    };
+    let rebuilding = manager.rebuild(&log, view, settings, &progress);
+    let rebuilt = tokio::select! {
+        rebuilt = rebuilding => rebuilt?,
+        _ = tokio::signal::ctrl_c() => anyhow::bail!("stopped; run it again to go on from here"),
+    };
+    bar.finish_and_clear();
+    let Rebuilt { to, from, position, events, took, rows_verified, quarantined } = rebuilt;
+    let (seconds, rate) = (took.as_secs_f64(), events as f64 / took.as_secs_f64());
+    println!(
+        "{view}: {events} events in {seconds:.1} s ({rate:.0} events/s), {rows_verified} rows compared and equal"
+    );
+    println!("build {to} is in use from position {position} on; build {from} was before");
+    if quarantined > 0 {
+        println!("{quarantined} keys are in quarantine: projector quarantine list {view}");
+    }
+    println!("back: projector rollback {view}; drop the old table: projector drop {view}");
+    Ok(())
+}
+
+async fn builds(manager: Manager, view: Option<&str>) -> anyhow::Result<()> {
+    println!(
+        "{:<14} {:>5} {:>7}  {:<20} {:>12}  {:<9} folded by",
+        "view", "build", "version", "table", "position", "state"
+    );
+    for (view, builds) in manager.builds(view).await? {
+        for build in builds {
+            let state = match (build.is_in_use, build.was_used) {
+                (true, _) => "in use",
+                (false, true) => "former",
+                (false, false) => "unfinished",
+            };
+            println!(
+                "{view:<14} {:>5} {:>7}  {:<20} {:>12}  {state:<9} {}",
+                build.number,
+                build.version,
+                build.table,
+                build.checkpoint.position,
+                build.folded_by.unwrap_or_default()
+            );
+        }
+    }
+    Ok(())
+}
+
+impl Quarantine {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::List { view, json, postgres } => list(view.as_deref(), json, &postgres).await,
+            Self::Retry { view, key, postgres } => request(&view, &key, Request::Retry, &postgres).await,
+            Self::Skip { view, key, reason, postgres } => {
+                request(&view, &key, Request::Skip { reason }, &postgres).await
+            }
+        }
+    }
+}
+
+async fn list(view: Option<&str>, json: bool, postgres: &PostgresArgs) -> anyhow::Result<ExitCode> {
+    let mut connection = manager(postgres)?.connect().await?;
+    let entries = quarantine::list(&mut connection, view).await.context("the quarantine cannot be read")?;
+    for entry in &entries {
+        if json {
+            println!("{}", serde_json::to_string(entry)?);
+            continue;
+        }
+        let build =
+            if entry.in_use { String::new() } else { format!(" (build {}, not in use)", entry.build) };
+        println!("{} {}{build}", entry.view, entry.key);
+        println!("  since {}, {} events held back, {} attempts", entry.since, entry.held, entry.attempts);
+        println!("  the event at position {}: {}", entry.position, entry.event);
+        println!("  error: {}", entry.error);
+    }
+    if entries.is_empty() && !json {
+        println!("nothing is in quarantine");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn request(
+    view: &str,
+    key: &str,
+    request: Request,
+    postgres: &PostgresArgs,
+) -> anyhow::Result<ExitCode> {
+    let mut connection = manager(postgres)?.connect().await?;
+    quarantine::request(&mut connection, view, key, &request).await?;
+    match quarantine::outcome(&mut connection, view, key, PATIENCE).await? {
+        Outcome::Released => {
+            println!("{view} {key}: released, folded up to where the view is");
+            Ok(ExitCode::SUCCESS)
+        }
+        Outcome::Quarantined { position, error, attempts } => {
+            println!("{view} {key}: still in quarantine after {attempts} attempts");
+            println!("  the event at position {position}: {error}");
+            Ok(ExitCode::FAILURE)
+        }
+        Outcome::Pending => {
+            println!("{view} {key}: asked for; no projector has done it within {} s", PATIENCE.as_secs());
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The registry: which builds a view has, and which of them is read.
+//!
+//! A build is one folding of a view from the whole log: a table and a checkpoint. A new one is folded beside
+//! the one in use, and takes its place in one transaction.
+
+use event_log::Checkpoint;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::view::ViewError;
+
+/// One folding of a view.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Build {
+    pub number: i32,
+    pub version: i32,
+    pub table: String,
+    /// It is the one that is read.
+    pub is_in_use: bool,
+    /// It is, or once was, the one that is read.
+    pub was_used: bool,
+    pub checkpoint: Checkpoint,
+    /// The projector that folds it, or last did.
+    pub folded_by: Option<String>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    build: i32,
+    version: i32,
+    table_name: String,
+    is_in_use: bool,
+    was_used: bool,
+    position: i64,
+    frame_sequence: i64,
+    frame_id: Option<String>,
+    folded_by: Option<String>,
+}
+
+impl From<Row> for Build {
+    fn from(row: Row) -> Self {
+        Self {
+            number: row.build,
+            version: row.version,
+            table: row.table_name,
+            is_in_use: row.is_in_use,
+            was_used: row.was_used,
+            checkpoint: Checkpoint {
+                position: row.position.cast_unsigned(),
+                frame_sequence: row.frame_sequence.cast_unsigned(),
+                frame_id: row.frame_id.and_then(|id| id.parse().ok()),
+            },
+            folded_by: row.folded_by,
+        }
+    }
+}
+
+/// All builds of a view, the oldest first.
+pub async fn builds(connection: &mut PgConnection, view: &str) -> Result<Vec<Build>, ViewError> {
+    let rows: Vec<Row> = sqlx::query_as(
+        "select b.build, b.version, b.table_name, b.build = v.build as is_in_use, b.used_at is not null as was_used,
+                c.position, c.frame_sequence, c.frame_id::text as frame_id, c.folded_by
+         from views v
+         join builds b on b.view = v.name
+         join checkpoints c on c.view = b.view and c.build = b.build
+         where v.name = $1
+         order by b.build",
+    )
+    .bind(view)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(Build::from).collect())
+}
+
+/// The build that is read.
+pub async fn in_use(connection: &mut PgConnection, view: &str) -> Result<Build, ViewError> {
+    let build = builds(connection, view).await?.into_iter().find(|build| build.is_in_use);
+    build.ok_or_else(|| {
+        let problem = format!("it has no view {view} with a checkpoint; a migration has to add it");
+        ViewError::Registry(problem)
+    })
+}
+
+/// A build that is not in use, as it stands now.
+pub async fn find(connection: &mut PgConnection, view: &str, number: i32) -> Result<Build, ViewError> {
+    let build = builds(connection, view).await?.into_iter().find(|build| build.number == number);
+    build.ok_or_else(|| ViewError::Registry(format!("it has no build {number} of {view}")))
+}
+
+/// Makes a build with an empty table like that of the build in use.
+pub async fn create(connection: &mut PgConnection, view: &str, version: i32) -> Result<Build, ViewError> {
+    let mut transaction = connection.begin().await?;
+    // Locks the view's row, so that two who do this at once get two numbers.
+    let model: String =
+        sqlx::query_scalar("select quote_ident(table_name) from views where name = $1 for update")
+            .bind(view)
+            .fetch_one(&mut *transaction)
+            .await?;
+    let number: i32 = sqlx::query_scalar("select max(build) + 1 from builds where view = $1")
+        .bind(view)
+        .fetch_one(&mut *transaction)
+        .await?;
+    let table = format!("{view}_{number}");
+    let quoted: String =
+        sqlx::query_scalar("select quote_ident($1)").bind(&table).fetch_one(&mut *transaction).await?;
+    // Safe: Postgres quoted both names.
+    let create = AssertSqlSafe(format!("create table {quoted} (like {model} including all)"));
+    sqlx::query(create).execute(&mut *transaction).await?;
+    sqlx::query("select register_build($1, $2, $3)")
+        .bind(view)
+        .bind(version)
+        .bind(&table)
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    find(connection, view, number).await
+}
+
+/// Makes `to` the build that is read, if `from` is. Part of a transaction of the caller.
+pub async fn switch(
+    transaction: &mut PgConnection,
+    view: &str,
+    from: i32,
+    to: &Build,
+) -> Result<(), ViewError> {
+    let switched = sqlx::query(
+        "update views set build = $1, version = $2, table_name = $3 where name = $4 and build = $5",
+    )
+    .bind(to.number)
+    .bind(to.version)
+    .bind(&to.table)
+    .bind(view)
+    .bind(from)
+    .execute(&mut *transaction)
+    .await?;
+    if switched.rows_affected() != 1 {
+        return Err(ViewError::Fenced);
+    }
+    sqlx::query("update builds set used_at = coalesce(used_at, now()) where view = $1 and build = $2")
+        .bind(view)
+        .bind(to.number)
+        .execute(&mut *transaction)
+        .await?;
+    Ok(())
+}
+
+/// Drops a build that is not in use, with its table.
+pub async fn drop_build(connection: &mut PgConnection, view: &str, build: &Build) -> Result<(), ViewError> {
+    let mut transaction = connection.begin().await?;
+    let deleted = sqlx::query(
+        "delete from builds b using views v
+         where b.view = $1 and b.build = $2 and v.name = b.view and v.build <> b.build",
+    )
+    .bind(view)
+    .bind(build.number)
+    .execute(&mut *transaction)
+    .await?;
+    if deleted.rows_affected() != 1 {
+        return Err(ViewError::Registry(format!("build {} of {view} is in use", build.number)));
+    }
+    let quoted: String =
+        sqlx::query_scalar("select quote_ident($1)").bind(&build.table).fetch_one(&mut *transaction).await?;
+    // Safe: Postgres quoted the name.
+    sqlx::query(AssertSqlSafe(format!("drop table {quoted}"))).execute(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(())
+}

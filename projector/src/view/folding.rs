@@ -1,0 +1,142 @@
+//! A build that is being folded: the reader before it, the folder that writes it, and what is done about an
+//! event that cannot be applied.
+//!
+//! Folding in bulk cannot tell which event is to blame. So when it fails for a reason that an event may have,
+//! everything since the last commit is thrown away, and the same part of the log is folded frame by frame; the
+//! frame that fails again is folded event by event, which puts the key to blame into quarantine.
+
+use std::time::Duration;
+
+use domain::view::Definition;
+use event_log::EventLog;
+use sqlx::PgConnection;
+use tokio::time::Instant;
+
+use super::{
+    batch::{Batch, UnknownEvents},
+    error::ViewError,
+    folder::{Committed, Folder},
+    reader::Reader,
+};
+use crate::registry::Build;
+
+pub struct Folding {
+    pub folder: Folder,
+    reader: Reader,
+    /// Up to this position it is folded frame by frame.
+    careful_until: u64,
+}
+
+/// How much is folded into one transaction.
+#[derive(Clone, Copy, Debug)]
+pub struct Gather {
+    /// More is taken in for so long at the most.
+    pub within: Duration,
+    /// The reader is waited for so long.
+    pub patience: Duration,
+}
+
+/// What one transaction did.
+#[derive(Debug)]
+pub struct Step {
+    pub committed: Committed,
+    /// Events that were read for it.
+    pub events: u64,
+    pub took: Duration,
+}
+
+impl Folding {
+    /// For a build that this session has locked.
+    pub async fn open(
+        connection: &mut PgConnection,
+        log: &EventLog,
+        definition: &'static Definition,
+        build: &Build,
+        unknown: UnknownEvents,
+        careful_until: u64,
+    ) -> Result<Self, ViewError> {
+        let folder = Folder::open(connection, definition, build).await?;
+        let reader = Reader::start(log, folder.stored, definition, unknown);
+        Ok(Self { folder, reader, careful_until })
+    }
+
+    /// Waits for what comes next. The first batch shows that the checkpoint was found in the log; it may be
+    /// empty.
+    pub async fn next(&mut self) -> Result<Batch, ViewError> {
+        self.reader.next().await
+    }
+
+    /// Folds the batch, and those that follow soon, in one transaction. After an error nothing may be done
+    /// with this but to ask [`Folding::careful_until`], and to open it anew.
+    pub async fn commit(
+        &mut self,
+        connection: &mut PgConnection,
+        batch: Batch,
+        gather: Gather,
+    ) -> Result<Step, ViewError> {
+        let started = Instant::now();
+        let (committed, events) = if self.folder.stored.position < self.careful_until {
+            (self.fold_carefully(connection, &batch).await?, batch.read)
+        } else {
+            self.fold_in_bulk(connection, batch, gather, started).await?
+        };
+        Ok(Step { committed, events, took: started.elapsed() })
+    }
+
+    async fn fold_in_bulk(
+        &mut self,
+        connection: &mut PgConnection,
+        batch: Batch,
+        gather: Gather,
+        started: Instant,
+    ) -> Result<(Committed, u64), ViewError> {
+        let mut events = 0;
+        let mut end = self.folder.stored.position;
+        let mut next = Some(batch);
+        let folded = async {
+            while let Some(batch) = next.take() {
+                events += batch.read;
+                end = batch.frames.last().map_or(end, |frame| frame.end.position);
+                self.folder.take(connection, &batch.frames).await?;
+                if !self.folder.is_full() && started.elapsed() < gather.within {
+                    next = self.reader.next_within(gather.patience).await;
+                }
+            }
+            self.folder.commit(connection).await
+        };
+        let folded = folded.await;
+        if folded.as_ref().is_err_and(ViewError::may_be_poison) {
+            self.careful_until = end;
+        }
+        Ok((folded?, events))
+    }
+
+    async fn fold_carefully(
+        &mut self,
+        connection: &mut PgConnection,
+        batch: &Batch,
+    ) -> Result<Committed, ViewError> {
+        for frame in &batch.frames {
+            let folded = async {
+                self.folder.take(connection, std::slice::from_ref(frame)).await?;
+                self.folder.commit(connection).await
+            };
+            match folded.await {
+                Err(error) if error.may_be_poison() => {
+                    self.folder.fold_singly(connection, frame).await?;
+                }
+                committed => {
+                    committed?;
+                }
+            }
+        }
+        // Nothing is left to be written; several transactions cannot be told row by row.
+        let committed = self.folder.commit(connection).await?;
+        Ok(Committed { changes: None, ..committed })
+    }
+
+    /// Up to where the next folding of this build should be careful.
+    pub fn careful_until(&self) -> u64 {
+        self.careful_until
+    }
+}
