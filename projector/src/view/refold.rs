@@ -257,7 +257,7 @@ impl Refold {
         self.advance(until).await?;
         let (view, build) = (folder.definition.name, folder.build);
         let mut transaction = write::begin(connection).await?;
-        write::move_checkpoint(&mut transaction, folder, folder.stored).await?;
+        folder.stay(&mut transaction).await?;
         let mut poisons: Vec<Poison> = self.unreadable.iter().cloned().collect();
         if poisons.is_empty() {
             for (key, poison) in &self.rows {
@@ -291,7 +291,7 @@ impl Refold {
     ) -> Result<Option<String>, ViewError> {
         let mut savepoint = within(ANSWER_TIMEOUT, transaction.begin()).await?;
         let written = async {
-            let encoded = self.fold.encode(std::slice::from_ref(key)).map_err(ViewError::NewRow)?;
+            let encoded = self.fold.encode(std::slice::from_ref(key), false).map_err(ViewError::NewRow)?;
             let is_unchanged = self.stored.is_some() && encoded.count == 0 && encoded.gone.is_empty();
             if encoded.count == 0 && !is_unchanged {
                 let delete = sqlx::query(AssertSqlSafe(folder.table.statements.delete.as_str()));
