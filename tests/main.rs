@@ -18,6 +18,7 @@ mod log_care;
 mod log_check;
 mod processes;
 mod projector;
+mod projector_storm;
 mod queries;
 mod reading;
 mod refusals;
