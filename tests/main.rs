@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod harness;
+mod written_log;
 
 mod architecture;
 mod commands;
@@ -18,8 +19,10 @@ mod log_care;
 mod log_check;
 mod processes;
 mod projector;
+mod quarantine;
 mod queries;
 mod reading;
+
 mod refusals;
 mod sample;
 mod seeking;
