@@ -299,8 +299,8 @@ async fn request(
     postgres: &PostgresArgs,
 ) -> anyhow::Result<ExitCode> {
     let mut connection = manager(postgres)?.connect().await?;
-    quarantine::request(&mut connection, view, key, &request).await?;
-    match quarantine::outcome(&mut connection, view, key, PATIENCE).await? {
+    let build = quarantine::request(&mut connection, view, key, &request).await?;
+    match quarantine::outcome(&mut connection, view, key, build, PATIENCE).await? {
         Outcome::Released => {
             println!("{view} {key}: released, folded up to where the view is");
             Ok(ExitCode::SUCCESS)
@@ -311,7 +311,10 @@ async fn request(
             Ok(ExitCode::FAILURE)
         }
         Outcome::Pending => {
-            println!("{view} {key}: asked for; no projector has done it within {} s", PATIENCE.as_secs());
+            println!("{view} {key}: asked for, and not done within {} s", PATIENCE.as_secs());
+            println!(
+                "  the projector that folds the view does it; in a build that is not in use, the next rebuild"
+            );
             Ok(ExitCode::FAILURE)
         }
     }

@@ -125,7 +125,7 @@ impl Folder {
             Step::Apply(recorded, touch) => (recorded, touch),
             Step::Unreadable(unreadable) => {
                 if !self.held.leaves_out_unreadable(unreadable) {
-                    self.held.put(unreadable.aggregate_key.clone())?;
+                    self.held.put(unreadable.aggregate_key.clone(), unreadable.position)?;
                     self.poisons.push(unreadable.as_ref().into());
                 }
                 return Ok(());
@@ -308,7 +308,7 @@ impl Folder {
                 else {
                     continue;
                 };
-                self.held.put(key.clone())?;
+                self.held.put(key.clone(), recorded.position)?;
                 self.poisons.push(Poison::of_row(key, recorded, error));
             }
         }

@@ -161,7 +161,9 @@ impl Session<'_> {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
                 refolded = refold::done(&mut refolding) => {
-                    let committed = refolded?.finish(self.connection, &mut self.folding.folder).await?;
+                    let refolded = refolded?.finish(self.connection, &mut self.folding.folder).await?;
+                    // If it came to nothing, the next check finds that it is still asked for.
+                    let Some(committed) = refolded else { continue };
                     self.task.status.quarantined(self.folding.folder.held.len());
                     signaller.changed(committed.position, committed.changes).await;
                     continue;

@@ -63,7 +63,6 @@ pub async fn verify(
             .filter(|(key, row)| found.get(*key) != Some(*row))
             .map(|(key, _)| key.clone())
             .chain(found.keys().filter(|key| !expected.contains_key(*key)).cloned())
-            .filter(|key| !folder.held.left_out().holds(key))
             .collect();
         if !differences.is_empty() {
             let told: Vec<&str> = differences.iter().take(DIFFERENCES_TOLD).map(String::as_str).collect();
@@ -145,7 +144,7 @@ impl Part {
         definition: &Definition,
     ) {
         for key in fold.touched(touch) {
-            // A key in quarantine is not compared; a part's rows do not depend on those of others.
+            // A key in quarantine is as before its event; a part's rows do not depend on those of others.
             if self.has(&key) && !folder.held.left_out().leaves_out(recorded.position, &key) {
                 let applied = catch_unwind(AssertUnwindSafe(|| fold.apply_to(&key, recorded)));
                 if applied.is_err() {
