@@ -76,7 +76,7 @@ impl Manager {
             if build.is_in_use {
                 continue;
             }
-            if !crate::view::try_lock(&mut connection, view, build.number).await? {
+            if !crate::view::lock(&mut connection, view, build.number).await? {
                 let by = build.folded_by.unwrap_or_else(|| "somebody".into());
                 bail!("build {} of {view} is being folded by {by}; stop that first", build.number);
             }

@@ -39,7 +39,7 @@ use tokio::time::{Instant, sleep};
 use crate::{share::Share, status::ViewStatus};
 
 pub use batch::{UnknownEvents, Unreadable};
-pub use database::{connect, try_lock};
+pub use database::{connect, lock};
 pub use error::ViewError;
 pub use folder::Committed;
 pub use folding::Step;
@@ -89,8 +89,10 @@ impl Task {
                 delay = RETRY_DELAY_MIN;
             }
             let pause = match result {
-                // A build was switched to, or the view was left to others: look anew.
-                Ok(()) | Err(ViewError::Yielded) => RETRY_DELAY_MIN,
+                // A build was switched to: readers wait for somebody to fold it on.
+                Ok(()) => Duration::ZERO,
+                // The view was left to others.
+                Err(ViewError::Yielded) => RETRY_DELAY_MIN,
                 Err(error) => {
                     let pause = match &error {
                         ViewError::Differs(_) => REVERIFY_DELAY,

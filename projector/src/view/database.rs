@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use event_log::Checkpoint;
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::error::ViewError;
 
@@ -16,6 +16,8 @@ const SILENCE_TIMEOUT_MS: u64 = 10_000;
 /// A statement that does not answer even so was sent to a server that is gone.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(STATEMENT_TIMEOUT_MS + 5_000);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+const LOCK_RETRY: Duration = Duration::from_millis(100);
 
 pub async fn connect(options: &PgConnectOptions, purpose: &str) -> Result<PgConnection, ViewError> {
     let options = options
@@ -66,6 +68,25 @@ pub async fn try_lock(connection: &mut PgConnection, view: &str, build: i32) -> 
     let lock = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select pg_try_advisory_lock({LOCK})")));
     let lock = lock.bind(view).bind(build.to_string());
     within(ANSWER_TIMEOUT, lock.fetch_one(connection)).await
+}
+
+/// The same for a build that somebody may just be letting go, which takes up to a second after a switch.
+pub async fn lock(connection: &mut PgConnection, view: &str, build: i32) -> Result<bool, ViewError> {
+    let started = Instant::now();
+    loop {
+        let is_locked = try_lock(connection, view, build).await?;
+        if is_locked || started.elapsed() > LOCK_PATIENCE {
+            return Ok(is_locked);
+        }
+        sleep(LOCK_RETRY).await;
+    }
+}
+
+/// Gives it back.
+pub async fn unlock(connection: &mut PgConnection, view: &str, build: i32) -> Result<(), ViewError> {
+    let unlock = sqlx::query(sqlx::AssertSqlSafe(format!("select pg_advisory_unlock({LOCK})")));
+    within(ANSWER_TIMEOUT, unlock.bind(view).bind(build.to_string()).execute(connection)).await?;
+    Ok(())
 }
 
 /// Whether nobody holds that lock at this moment.
