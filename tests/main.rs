@@ -22,6 +22,7 @@ mod projector;
 mod quarantine;
 mod queries;
 mod reading;
+mod rebuild;
 
 mod refusals;
 mod sample;

@@ -210,6 +210,7 @@ impl Scene {
             unknown_events: UnknownEvents::Quarantine,
             verify: Verify::Full,
             accept_quarantine,
+            replaced_log: false,
         };
         self.manager().rebuild(&self.log.log, view, settings, &|_| ()).await
     }
