@@ -1,4 +1,4 @@
-//! A command-service that is a process of its own, which can be killed and paused.
+//! A service that is a process of its own, which can be killed and paused.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use stack::{
     ports,
     program::Running,
-    services::{self, COMMAND_SERVICE, ServiceConfig},
+    services::{self, COMMAND_SERVICE, PROJECTOR, ServiceConfig},
 };
 
 use crate::harness::{Place, until};
@@ -26,20 +26,31 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Starts one that keeps its state in `state`, and waits until it is ready.
+    /// Starts a command-service that keeps its state in `state`, and waits until it is ready.
     pub async fn start(place: &Place, state: &Path) -> Self {
+        Self::run(COMMAND_SERVICE, place, Some(state), state.with_extension("log"), "").await
+    }
+
+    /// Starts a projector of some views, or of all if none are named, and waits until it is ready.
+    pub async fn projector(place: &Place, log: PathBuf, views: &str) -> Self {
+        Self::run(PROJECTOR, place, None, log, views).await
+    }
+
+    async fn run(name: &'static str, place: &Place, state: Option<&Path>, log: PathBuf, views: &str) -> Self {
         let port = ports::next_free(0).unwrap();
-        let log = state.with_extension("log");
         let config = ServiceConfig {
             port,
             namespace: place.namespace.clone(),
             nats_url: place.servers.nats.url(),
             nats_monitor_url: place.servers.nats.monitor_url(),
-            database_url: None,
-            state_folder: Some(state.to_owned()),
+            database_url: (name == PROJECTOR).then(|| place.database_url.clone()),
+            state_folder: state.map(Path::to_owned),
             log: log.clone(),
         };
-        let program = services::program(services::binaries().await.unwrap(), COMMAND_SERVICE, config);
+        let mut program = services::program(services::binaries().await.unwrap(), name, config);
+        if !views.is_empty() {
+            program.env.push(("HEADWATER_VIEWS", views.into()));
+        }
         Self { url: format!("http://127.0.0.1:{port}"), running: Running::start(program).await.unwrap(), log }
     }
 
@@ -65,7 +76,7 @@ impl Instance {
         self.running.kill().await;
     }
 
-    /// Starts it again on the same port, over the same state, and waits until it is ready.
+    /// Starts it again on the same port, over the same state if it has one, and waits until it is ready.
     pub async fn restart(&mut self) {
         self.running.restart(GRACE).await.unwrap();
     }

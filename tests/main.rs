@@ -19,11 +19,11 @@ mod log_care;
 mod log_check;
 mod processes;
 mod projector;
+mod projector_storm;
 mod quarantine;
 mod queries;
 mod reading;
 mod rebuild;
-
 mod refusals;
 mod sample;
 mod seeking;

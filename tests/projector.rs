@@ -34,19 +34,6 @@ async fn views_equal_the_fold_of_the_log_however_often_the_projector_crashes() {
 }
 
 #[tokio::test]
-async fn of_two_projectors_one_folds_and_the_other_takes_over() {
-    let mut world = World::start().await;
-    let second = world.place.projector().await;
-    let ada = world.registered("ada").await;
-    world.placed(ada, 100, "1997-01-01").await;
-    world.verify().await;
-    world.projector.crash().await;
-    world.projector = second;
-    world.placed(ada, 100, "1997-01-01").await;
-    world.verify().await;
-}
-
-#[tokio::test]
 async fn each_commit_is_signalled_with_what_it_touched() {
     let world = World::start().await;
     let nats = world.place.nats().await;

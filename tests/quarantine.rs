@@ -211,6 +211,7 @@ impl Scene {
             verify: Verify::Full,
             accept_quarantine,
             replaced_log: false,
+            bytes_max: projector::REBUILD_BYTES_MAX,
         };
         self.manager().rebuild(&self.log.log, view, settings, &|_| ()).await
     }

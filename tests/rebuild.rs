@@ -45,6 +45,7 @@ const NEW: Settings = Settings {
     verify: Verify::Sample,
     accept_quarantine: false,
     replaced_log: false,
+    bytes_max: projector::REBUILD_BYTES_MAX,
 };
 const FORMER: Settings = Settings { which: Which::Former, verify: Verify::None, ..NEW };
 

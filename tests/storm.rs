@@ -7,7 +7,7 @@
 
 mod chaos;
 mod client;
-mod random;
+pub mod random;
 
 use std::{
     env,

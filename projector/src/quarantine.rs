@@ -263,9 +263,10 @@ pub(crate) async fn count(
     connection: &mut PgConnection,
     view: &str,
     build: i32,
-    held: impl Iterator<Item = (&str, u64)>,
+    held: &[(String, u64)],
 ) -> Result<(), ViewError> {
-    let (keys, counts): (Vec<&str>, Vec<i64>) = held.map(|(key, count)| (key, count.cast_signed())).unzip();
+    let held = held.iter().map(|(key, count)| (key.as_str(), count.cast_signed()));
+    let (keys, counts): (Vec<&str>, Vec<i64>) = held.unzip();
     if keys.is_empty() {
         return Ok(());
     }

@@ -16,8 +16,6 @@ const SILENCE_TIMEOUT_MS: u64 = 10_000;
 /// A statement that does not answer even so was sent to a server that is gone.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(STATEMENT_TIMEOUT_MS + 5_000);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const LOCK_PATIENCE: Duration = Duration::from_secs(3);
-const LOCK_RETRY: Duration = Duration::from_millis(100);
 
 pub async fn connect(options: &PgConnectOptions, purpose: &str) -> Result<PgConnection, ViewError> {
     let options = options
@@ -70,13 +68,17 @@ pub async fn try_lock(connection: &mut PgConnection, view: &str, build: i32) -> 
     within(ANSWER_TIMEOUT, lock.fetch_one(connection)).await
 }
 
-/// The same for a build that somebody may just be letting go, which takes up to a second after a switch.
-pub async fn lock(connection: &mut PgConnection, view: &str, build: i32) -> Result<bool, ViewError> {
-    let started = Instant::now();
+/// A projector that folds a build which is not in use any more notices within this time.
+const LEAVES_WITHIN: Duration = Duration::from_secs(4);
+const LOCK_RETRY: Duration = Duration::from_millis(100);
+
+/// Takes that lock of a build that is not in use, from which a projector may have yet to go away.
+pub async fn lock_unused(connection: &mut PgConnection, view: &str, build: i32) -> Result<bool, ViewError> {
+    let deadline = Instant::now() + LEAVES_WITHIN;
     loop {
-        let is_locked = try_lock(connection, view, build).await?;
-        if is_locked || started.elapsed() > LOCK_PATIENCE {
-            return Ok(is_locked);
+        let is_ours = try_lock(connection, view, build).await?;
+        if is_ours || Instant::now() >= deadline {
+            return Ok(is_ours);
         }
         sleep(LOCK_RETRY).await;
     }

@@ -83,24 +83,9 @@ impl Held {
         self.left_out.skips(position, key)
     }
 
-    /// Tells the database what was counted. Part of a transaction of the caller.
-    pub async fn count(
-        &self,
-        connection: &mut PgConnection,
-        view: &str,
-        build: i32,
-    ) -> Result<(), ViewError> {
-        let counted = self.counted.iter().map(|(key, count)| (key.as_str(), *count));
-        quarantine::count(connection, view, build, counted).await
-    }
-
-    pub fn has_counted_nothing(&self) -> bool {
-        self.counted.is_empty()
-    }
-
-    /// What was counted is in the database now.
-    pub fn counted(&mut self) {
-        self.counted.clear();
+    /// What was counted since this was last asked.
+    pub fn take_counted(&mut self) -> Vec<(String, u64)> {
+        std::mem::take(&mut self.counted).into_iter().collect()
     }
 }
 

@@ -14,8 +14,8 @@ use super::{
     Task,
     batch::UnknownEvents,
     database::{self, ANSWER_TIMEOUT, within},
-    error::ViewError,
-    folding::{Folding, Gather},
+    error::{ViewError, chain},
+    folding::{self, Folding, Gather},
     verify::{Verify, verify},
 };
 use crate::{
@@ -92,7 +92,12 @@ pub struct Settings {
     /// Switch even if the build in use was folded from another log, or from more of it than there is now, so that
     /// readers see the view go back.
     pub replaced_log: bool,
+    /// Memory for rows that have yet to be written: the more, the faster rows are folded that change often.
+    pub bytes_max: usize,
 }
+
+/// Memory that rebuilds at the same time share, as far as it can be shared.
+pub const BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What it takes to rebuild a view.
 pub struct Rebuild<'a> {
@@ -118,6 +123,8 @@ pub async fn by_service(task: &Task, mut connection: PgConnection) -> Result<(),
             verify: Verify::Sample,
             accept_quarantine: false,
             replaced_log: false,
+            // All views may be rebuilt at once.
+            bytes_max: BYTES_MAX / 4,
         },
         me: &task.me,
         progress: &move |progress| status.rebuilding(progress),
@@ -237,7 +244,7 @@ impl Rebuild<'_> {
                 None => within(ANSWER_TIMEOUT, registry::create(connection, view, ours)).await?,
             },
         };
-        if !database::lock(connection, view, build.number).await? {
+        if !database::lock_unused(connection, view, build.number).await? {
             let by = build.folded_by.unwrap_or_else(|| "another session".to_owned());
             return Err(RebuildError::Locked { build: build.number, by });
         }
@@ -314,15 +321,13 @@ impl Rebuild<'_> {
     ) -> Result<Folding, ViewError> {
         let view = self.definition.name;
         let build = within(ANSWER_TIMEOUT, registry::find(connection, view, build.number)).await?;
-        Folding::open(
-            connection,
-            self.log,
-            self.definition,
-            &build,
-            self.settings.unknown_events,
-            careful_until,
-        )
-        .await
+        let Settings { unknown_events, bytes_max, .. } = self.settings;
+        let settings = folding::Settings { unknown_events, bytes_max, careful_until };
+        let mut folding = Folding::open(connection, self.log, self.definition, &build, settings).await?;
+        let mut writer = database::connect(&self.options, &format!("{view}, writing behind")).await?;
+        database::be_patient(&mut writer).await?;
+        folding.write_behind(writer);
+        Ok(folding)
     }
 
     fn progress(&self, phase: Phase, build: i32, position: u64, head: u64) {
@@ -419,12 +424,13 @@ impl Rebuild<'_> {
         loop {
             let head = self.head().await?;
             loop {
-                let position = folding.folder.stored.position;
+                let position = folding.folder.position();
                 self.progress(Phase::Folding, build.number, position, head.max(position));
-                if position >= head {
+                if position < head {
+                    self.fold_some(connection, folding, build, head).await?;
+                } else if self.finish(connection, folding, build).await? {
                     break;
                 }
-                self.fold_some(connection, folding, build, head).await?;
             }
             if self.head().await? <= folding.folder.stored.position + EVENTS_LEFT_MAX {
                 return Ok(());
@@ -432,7 +438,7 @@ impl Rebuild<'_> {
         }
     }
 
-    /// Folds one transaction's worth; or sees to it that the next attempt is careful, if an event is to blame.
+    /// Folds one transaction's worth.
     async fn fold_some(
         &self,
         connection: &mut PgConnection,
@@ -441,13 +447,39 @@ impl Rebuild<'_> {
         until: u64,
     ) -> Result<(), ViewError> {
         let batch = folding.next().await?;
-        match folding.commit(connection, batch, Gather { until, ..GATHER }).await {
-            Ok(_) => Ok(()),
+        let gather = Gather { until, ..GATHER };
+        let result = folding.commit(connection, batch, gather).await.map(|_| ());
+        self.go_on(connection, folding, build, result).await?;
+        Ok(())
+    }
+
+    /// Waits until all is written that was folded; says whether it is.
+    async fn finish(
+        &self,
+        connection: &mut PgConnection,
+        folding: &mut Folding,
+        build: &Build,
+    ) -> Result<bool, ViewError> {
+        let result = folding.finish().await;
+        self.go_on(connection, folding, build, result).await
+    }
+
+    /// If an event may be to blame, goes back to what is stored, and on from there with care; then this is false.
+    async fn go_on(
+        &self,
+        connection: &mut PgConnection,
+        folding: &mut Folding,
+        build: &Build,
+        result: Result<(), ViewError>,
+    ) -> Result<bool, ViewError> {
+        match result {
+            Ok(()) => Ok(true),
             Err(error)
                 if error.may_be_poison() && folding.careful_until() > folding.folder.stored.position =>
             {
+                tracing::warn!(view = self.definition.name, error = chain(error), "folding with care");
                 *folding = self.open(connection, build, folding.careful_until()).await?;
-                Ok(())
+                Ok(false)
             }
             Err(error) => Err(error),
         }
@@ -522,6 +554,7 @@ impl Rebuild<'_> {
                 return Ok(None);
             }
             self.fold_some(connection, folding, build, checkpoint.position).await?;
+            self.finish(connection, folding, build).await?;
         }
         self.accept_quarantine(&mut switch, folding, from).await?;
         within(ANSWER_TIMEOUT, registry::switch(&mut switch, view, from, build)).await?;

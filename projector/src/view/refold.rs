@@ -342,7 +342,7 @@ impl Refold {
             return Ok(None);
         }
         let mut transaction = write::begin(connection).await?;
-        write::move_checkpoint(&mut transaction, folder, folder.stored).await?;
+        folder.stay(&mut transaction).await?;
         for key in self.rows.keys() {
             match self.write_row(&mut transaction, folder, key).await {
                 Ok(()) => {}
@@ -383,7 +383,7 @@ impl Refold {
         folder: &Folder,
         key: &String,
     ) -> Result<(), ViewError> {
-        let encoded = self.fold.encode(std::slice::from_ref(key)).map_err(ViewError::NewRow)?;
+        let encoded = self.fold.encode(std::slice::from_ref(key), false).map_err(ViewError::NewRow)?;
         let is_unchanged = self.stored.is_some() && encoded.count == 0 && encoded.gone.is_empty();
         if encoded.count == 0 && !is_unchanged {
             let delete = sqlx::query(AssertSqlSafe(folder.table.statements.delete.as_str()));
@@ -405,7 +405,7 @@ impl Refold {
         let poison = Poison { error, ..self.poison };
         tracing::warn!(view, key = poison.key, error = poison.error, "still in quarantine");
         let mut transaction = write::begin(connection).await?;
-        write::move_checkpoint(&mut transaction, folder, folder.stored).await?;
+        folder.stay(&mut transaction).await?;
         within(ANSWER_TIMEOUT, quarantine::put(&mut transaction, view, build, &poison)).await?;
         within(ANSWER_TIMEOUT, transaction.commit()).await?;
         Ok(Committed { position: folder.stored.position, changes: None, time: None })

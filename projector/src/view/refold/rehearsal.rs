@@ -43,7 +43,7 @@ impl Rehearsal {
     }
 
     async fn write(&mut self, fold: &dyn Fold, key: &String) -> Result<(), ViewError> {
-        let encoded = fold.encode(std::slice::from_ref(key)).map_err(ViewError::NewRow)?;
+        let encoded = fold.encode(std::slice::from_ref(key), false).map_err(ViewError::NewRow)?;
         // A row that is gone, or as it was, is one that Postgres has nothing against.
         if encoded.count > 0 {
             let upsert = sqlx::query(AssertSqlSafe(self.table.statements.upsert.as_str())).bind(encoded.rows);

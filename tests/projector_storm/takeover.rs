@@ -1,0 +1,99 @@
+//! A view whose projector is gone is folded on by another, soon; and one that was only frozen does no harm.
+
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::{
+    load::Load,
+    projectors::{Projectors, until_folded},
+    signals::{self, Recorder},
+};
+use crate::{
+    harness::{Place, Servers, verify},
+    storm::random::Random,
+};
+
+/// What is appended right after a projector was killed stands in all views within this time.
+const TAKEOVER_TIME_MAX: Duration = Duration::from_secs(3);
+/// The same after one was frozen: Postgres ends a session that is silent for 10 seconds.
+const THAW_TIME_MAX: Duration = Duration::from_secs(14);
+
+struct Scene {
+    place: Place,
+    load: Load,
+    recorder: Recorder,
+    projectors: Projectors,
+}
+
+impl Scene {
+    /// Two projectors, each of which folds two of the views.
+    async fn start() -> Self {
+        let place = Place::new(Servers::shared().await).await;
+        let mut load = Load::start(&place, Random::new(Uuid::now_v7().as_u64_pair().1, 0)).await;
+        let recorder = Recorder::start(&place).await;
+        let projectors = Projectors::start(&place, ["", ""]).await;
+        projectors.until_folding([2, 2]).await;
+        load.append_frame(100).await;
+        until_folded(&place, load.position()).await;
+        Self { place, load, recorder, projectors }
+    }
+
+    /// How long it takes until an event that is appended now stands in all views.
+    async fn until_the_next_is_folded(&mut self) -> Duration {
+        let started = Instant::now();
+        self.load.append_frame(1).await;
+        until_folded(&self.place, self.load.position()).await;
+        started.elapsed()
+    }
+
+    /// Every view is what the log folds to, and no event was folded twice.
+    async fn check(&self) {
+        verify(&self.place).await;
+        let overlaps = signals::overlaps(&self.recorder.heard().await);
+        assert!(overlaps.is_empty(), "{overlaps:#?}");
+    }
+}
+
+#[tokio::test]
+async fn another_projector_folds_on_soon_after_one_was_killed() {
+    let mut scene = Scene::start().await;
+    let active = scene.projectors.active("orders").await;
+    scene.projectors.all[active].kill().await;
+    let took = scene.until_the_next_is_folded().await;
+    println!("folded {took:?} after a projector was killed");
+    assert!(took < TAKEOVER_TIME_MAX, "{took:?}");
+
+    // The one that is left has all views, so nobody folds any of them for a while.
+    scene.projectors.all[active].restart().await;
+    let other = 1 - active;
+    scene.projectors.all[other].kill().await;
+    let took = scene.until_the_next_is_folded().await;
+    println!("folded {took:?} after the other was killed");
+    assert!(took < TAKEOVER_TIME_MAX, "{took:?}");
+    scene.check().await;
+}
+
+#[tokio::test]
+async fn a_frozen_projector_is_replaced_and_does_no_harm_when_it_wakes() {
+    let mut scene = Scene::start().await;
+    let active = scene.projectors.active("orders").await;
+    let frozen = &scene.projectors.all[active];
+    // In the midst of its work, whatever that is.
+    tokio::join!(scene.load.append(300), async {
+        until_folded(&scene.place, 200).await;
+        frozen.pause();
+    });
+    let took = scene.until_the_next_is_folded().await;
+    println!("folded {took:?} after a projector was frozen");
+    assert!(took < THAW_TIME_MAX, "{took:?}");
+
+    scene.load.append(300).await;
+    let frozen = &scene.projectors.all[active];
+    tokio::join!(scene.load.append(1_000), async { frozen.resume() });
+    scene.projectors.until_folding([2, 2]).await;
+    scene.load.append(300).await;
+    scene.check().await;
+    let said = scene.projectors.all[active].said();
+    assert!(said.contains("interrupted"), "it noticed that it had lost its views: {said}");
+}
