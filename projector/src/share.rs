@@ -1,7 +1,8 @@
 //! Which views this projector folds, where several run: each takes its share, so that the work is spread.
 //!
 //! Every session that folds a view, or waits to, holds a shared lock that says so; counting those tells how
-//! many projectors there are for the view. No projector has to know another.
+//! many projectors there are for the view. Who would fold one more and finds it taken holds another, so that
+//! nobody gives up a view that nobody takes. No projector has to know another.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -23,8 +24,9 @@ pub struct Share {
 #[derive(Debug)]
 pub struct Place<'a>(&'a Share);
 
-/// The first half of the lock's number: the view.
+/// The first half of the lock's number: the view. The second is the projector.
 const LOCK_CLASS: &str = "hashtext('headwater projectors ' || $1)";
+const WANTED_CLASS: &str = "hashtext('headwater view wanted ' || $1)";
 
 impl Share {
     /// Of `views` views.
@@ -54,6 +56,35 @@ impl Share {
             sqlx::query_scalar(sqlx::AssertSqlSafe(count)).bind(view).fetch_one(connection).await?;
         let projectors = usize::try_from(projectors).unwrap_or(1);
         Ok((projectors > 1).then(|| self.views.div_ceil(projectors)))
+    }
+
+    /// Says to the projector that folds the view that this one would, or no longer would; the latter only after
+    /// the former. It does not outlast the session.
+    pub async fn want(
+        &self,
+        connection: &mut PgConnection,
+        view: &str,
+        wants: bool,
+    ) -> Result<(), ViewError> {
+        let lock = if wants { "pg_advisory_lock_shared" } else { "pg_advisory_unlock_shared" };
+        let lock = format!("select {lock}({WANTED_CLASS}, $2)");
+        sqlx::query(sqlx::AssertSqlSafe(lock)).bind(view).bind(self.me).execute(connection).await?;
+        Ok(())
+    }
+
+    /// Whether another projector would fold the view.
+    pub async fn is_wanted(&self, connection: &mut PgConnection, view: &str) -> Result<bool, ViewError> {
+        let wanted = format!(
+            "select exists (
+                 select from pg_locks, (select {WANTED_CLASS} as class) as lock
+                 where locktype = 'advisory' and objsubid = 2 and granted and mode = 'ShareLock'
+                   and database = (select oid from pg_database where datname = current_database())
+                   and classid::bigint = (lock.class::bigint & 4294967295)
+                   and objid::bigint <> ($2::bigint & 4294967295)
+             )"
+        );
+        let wanted = sqlx::query_scalar(sqlx::AssertSqlSafe(wanted)).bind(view).bind(self.me);
+        Ok(wanted.fetch_one(connection).await?)
     }
 
     /// A place for one more view, if fewer than `most` are held.

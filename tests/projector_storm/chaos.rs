@@ -10,7 +10,7 @@ use futures::future::join_all;
 use super::{
     Settings,
     load::Load,
-    projectors::{Projectors, least_position, until_folded},
+    projectors::{Projectors, in_a_transaction, positions, until_folded},
     signals::{self, Recorder},
 };
 use crate::{
@@ -20,7 +20,10 @@ use crate::{
 };
 
 /// Each blow falls so long after the load has gone on, at the most.
-const CALM_MS_MAX: u64 = 400;
+const CALM_MS_MAX: u64 = 100;
+/// So many of a hundred blows wait for a transaction, and fall so soon after it was seen.
+const MIDST_PERCENT: u64 = 70;
+const MIDST_MS_MAX: u64 = 4;
 /// A server that was killed stays dead up to so long.
 const DEATH_MS_MAX: u64 = 1_000;
 
@@ -43,8 +46,8 @@ pub enum Blow {
 #[derive(Debug, Default)]
 pub struct Done {
     pub frames: usize,
-    /// How often events waited to be folded when the blow fell.
-    pub midway: usize,
+    /// How often a transaction was under way when the blow fell.
+    pub in_a_transaction: usize,
     pub signals: usize,
     pub takeovers: usize,
     pub steps_back: Vec<String>,
@@ -113,42 +116,57 @@ impl Storm {
     /// A part of the load, and a blow at some moment of it.
     async fn round(&mut self, blow: Blow, events: u64) {
         let calm = Duration::from_millis(self.random.within(0..CALM_MS_MAX));
-        let death = Duration::from_millis(self.random.within(0..DEATH_MS_MAX));
         let Self { place, projectors, load, random, done, .. } = self;
         let strike = async {
             tokio::time::sleep(calm).await;
-            match blow {
-                Blow::Projector => {
-                    let view = random.one_of(domain::views::ALL).name;
-                    let active = projectors.active(view).await;
-                    kill(place, &mut projectors.all[active..=active], done).await;
-                }
-                Blow::Both => kill(place, &mut projectors.all, done).await,
-                Blow::Postgres => {
-                    place.servers.postgres.kill().await;
-                    tokio::time::sleep(death).await;
-                    servers(place).postgres.restart().await.unwrap();
-                    recover(place, done).await;
-                }
-                Blow::Nats => {
-                    place.servers.nats.kill().await;
-                    tokio::time::sleep(death).await;
-                    servers(place).nats.restart().await.unwrap();
-                    recover(place, done).await;
-                }
-            }
+            strike(blow, place, projectors, random, done).await;
         };
         tokio::join!(load.append(events), strike);
     }
 }
 
+async fn strike(
+    blow: Blow,
+    place: &mut Place,
+    projectors: &mut Projectors,
+    random: &mut Random,
+    done: &mut Done,
+) {
+    let view = random.one_of(domain::views::ALL).name;
+    let death = Duration::from_millis(random.within(0..DEATH_MS_MAX));
+    let active = projectors.active(view).await;
+    if random.percent(MIDST_PERCENT) {
+        let views = projectors.folded_by(active).await;
+        done.in_a_transaction += usize::from(in_a_transaction(place, &views).await);
+        tokio::time::sleep(Duration::from_millis(random.within(0..MIDST_MS_MAX))).await;
+    }
+    match blow {
+        Blow::Projector => kill(&mut projectors.all[active..=active]).await,
+        Blow::Both => kill(&mut projectors.all).await,
+        Blow::Postgres => {
+            let before = positions(place).await.unwrap();
+            place.servers.postgres.kill().await;
+            tokio::time::sleep(death).await;
+            servers(place).postgres.restart().await.unwrap();
+            let after = positions(place).await.unwrap();
+            let is_kept = before.iter().all(|(view, position)| after[view] >= *position);
+            assert!(is_kept, "what could be read was lost: {before:?}, then {after:?}");
+            recover(place, done).await;
+        }
+        Blow::Nats => {
+            place.servers.nats.kill().await;
+            tokio::time::sleep(death).await;
+            servers(place).nats.restart().await.unwrap();
+            recover(place, done).await;
+        }
+    }
+}
+
 /// Kills projectors, and starts them again.
-async fn kill(place: &Place, victims: &mut [Instance], done: &mut Done) {
+async fn kill(victims: &mut [Instance]) {
     for victim in &*victims {
         victim.kill().await;
     }
-    let head = place.log().await.head().await.unwrap();
-    done.midway += usize::from(least_position(place).await < Some(head.position));
     join_all(victims.iter_mut().map(Instance::restart)).await;
 }
 

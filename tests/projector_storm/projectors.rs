@@ -1,6 +1,9 @@
 //! Projectors over one database, each a process of its own.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
@@ -14,6 +17,8 @@ use crate::{
 
 /// One that is frozen does not answer at all.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+/// While something is appended, transactions follow each other faster than this.
+const TRANSACTION_WITHIN: Duration = Duration::from_millis(300);
 
 pub struct Projectors {
     pub all: Vec<Instance>,
@@ -82,14 +87,37 @@ impl Projectors {
 
 /// Waits until every view is folded up to `position`. The database may be away meanwhile.
 pub async fn until_folded(place: &Place, position: u64) {
-    until("every view is folded so far", async || least_position(place).await >= Some(position)).await;
+    until("every view is folded so far", async || {
+        positions(place).await.is_some_and(|views| views.values().all(|folded| *folded >= position))
+    })
+    .await;
 }
 
-/// Up to where all views are folded, if the database can be asked.
-pub async fn least_position(place: &Place) -> Option<u64> {
+/// Up to where each view is folded, if the database can be asked.
+pub async fn positions(place: &Place) -> Option<BTreeMap<String, u64>> {
     let mut database = PgConnection::connect(&place.database_url).await.ok()?;
-    let least =
-        "select min(c.position) from checkpoints c join views v on v.name = c.view and v.build = c.build";
-    let least: i64 = sqlx::query_scalar(least).fetch_one(&mut database).await.ok()?;
-    Some(least as u64)
+    let positions =
+        "select c.view, c.position from checkpoints c join views v on v.name = c.view and v.build = c.build";
+    let positions: Vec<(String, i64)> = sqlx::query_as(positions).fetch_all(&mut database).await.ok()?;
+    Some(positions.into_iter().map(|(view, position)| (view, position as u64)).collect())
+}
+
+/// Waits until somebody is in the midst of writing one of the views; not for long, because the load may be over.
+pub async fn in_a_transaction(place: &Place, views: &[String]) -> bool {
+    let mut database = PgConnection::connect(&place.database_url).await.unwrap();
+    let sessions: Vec<String> = views.iter().map(|view| format!("headwater projector {view}")).collect();
+    let started = Instant::now();
+    while started.elapsed() < TRANSACTION_WITHIN {
+        let is_under_way = sqlx::query_scalar(
+            "select exists (
+                 select from pg_stat_activity
+                 where datname = current_database() and application_name = any($1)
+                   and (state = 'idle in transaction' or state = 'active' and query like 'insert into%')
+             )",
+        );
+        if is_under_way.bind(&sessions).fetch_one(&mut database).await.unwrap() {
+            return true;
+        }
+    }
+    false
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{
     load::Load,
     projectors::{Projectors, until_folded},
+    signals::{self, Recorder},
 };
 use crate::{
     harness::{Place, Servers, verify},
@@ -56,4 +57,30 @@ async fn a_projector_of_one_view_leaves_no_other_unfolded() {
     within(&projectors, [3, 1]).await;
     load.append_frame(100).await;
     verify(&place).await;
+}
+
+/// Where one projector's share is not the other's, every view stays with somebody.
+async fn settle<const N: usize>(views: [&str; N]) {
+    let place = Place::new(Servers::shared().await).await;
+    let mut load = Load::start(&place, Random::new(1, 0)).await;
+    let recorder = Recorder::start(&place).await;
+    let projectors = Projectors::start(&place, views).await;
+    // Takes some seconds, within which they have found their views.
+    load.append(3_000).await;
+    until_folded(&place, load.position()).await;
+    let takeovers = signals::takeovers(&recorder.heard().await);
+    load.append(3_000).await;
+    until_folded(&place, load.position()).await;
+    assert_eq!(signals::takeovers(&recorder.heard().await), takeovers, "{}", projectors.said());
+    verify(&place).await;
+}
+
+#[tokio::test]
+async fn views_stay_where_they_are_if_nobody_wants_them() {
+    settle(["accounts,orders", ""]).await;
+}
+
+#[tokio::test]
+async fn a_view_that_is_in_nobodys_share_is_folded_all_the_same() {
+    settle(["", "accounts,orders"]).await;
 }

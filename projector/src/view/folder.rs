@@ -326,6 +326,11 @@ impl Folder {
         Ok(Committed { position: self.stored.position, changes: None, time: self.time })
     }
 
+    /// Lets go of all rows in memory. Nothing may be taken in and uncommitted.
+    pub fn forget_rows(&mut self) {
+        self.fold = (self.definition.fold)();
+    }
+
     /// These rows were written by somebody else, together with the quarantine.
     pub fn written_otherwise(&mut self, keys: impl Iterator<Item = impl AsRef<str>>, held: Held) {
         keys.for_each(|key| self.fold.forget(key.as_ref()));

@@ -97,7 +97,7 @@ pub struct Settings {
 }
 
 /// Memory that rebuilds at the same time share, as far as it can be shared.
-pub const BYTES_MAX: usize = 64 * 1024 * 1024;
+pub const BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// What it takes to rebuild a view.
 pub struct Rebuild<'a> {
@@ -200,6 +200,8 @@ impl Rebuild<'_> {
         let begun_at = folding.folder.stored.position;
         self.leave_out_indexes(connection, &build).await?;
         self.fold(connection, &mut folding, &build).await?;
+        // From here on there is little to be folded, and memory is of use elsewhere.
+        folding.folder.forget_rows();
         self.make_indexes(connection, &mut folding, &build).await?;
         self.fold(connection, &mut folding, &build).await?;
         let in_use = within(ANSWER_TIMEOUT, registry::in_use(connection, self.definition.name)).await?;

@@ -30,8 +30,6 @@ const CONNECTED_LOOK_EVERY: Duration = Duration::from_millis(20);
 const STANDBY_RETRY: Duration = Duration::from_millis(500);
 /// A view that nobody folds for so many tries is taken over by a projector that has its share already.
 const TRIES_BEFORE_INSISTING: u32 = 3;
-/// Who had to insist does not give the view up again at once to a projector that did not want it.
-const INSISTED_FOR: Duration = Duration::from_secs(30);
 /// How often a session makes sure that it still has the view, and looks for requests.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Rows in memory, so that those need not be fetched which change again and again.
@@ -61,14 +59,14 @@ pub async fn run(task: &Task, shutdown: &Shutdown) -> Result<(), ViewError> {
         return rebuilt.unwrap_or(Ok(()));
     }
     let taken_over = shutdown.run_until_cancelled(take_over(task, &mut connection)).await;
-    if let Some((build, place, insisted)) = taken_over.transpose()? {
+    if let Some((build, place)) = taken_over.transpose()? {
         let settings = Settings {
             unknown_events: task.unknown_events,
             bytes_max: BYTES_MAX,
             careful_until: task.careful_until(),
         };
         let folding = Folding::open(&mut connection, &task.log, task.definition, &build, settings).await?;
-        let may_yield_at = Instant::now() + if insisted { INSISTED_FOR } else { CHECK_EVERY };
+        let may_yield_at = Instant::now() + CHECK_EVERY;
         let session =
             Session { task, connection: &mut connection, folding, place: Some(place), may_yield_at };
         session.fold(shutdown).await?;
@@ -94,9 +92,10 @@ async fn connected(task: &Task) -> Result<(), ViewError> {
 async fn take_over<'a>(
     task: &'a Task,
     connection: &mut PgConnection,
-) -> Result<(Build, Place<'a>, bool), ViewError> {
+) -> Result<(Build, Place<'a>), ViewError> {
     let view = task.definition.name;
     let mut unfolded_for = 0;
+    let mut is_wanted = false;
     loop {
         let build = within(ANSWER_TIMEOUT, registry::in_use(connection, view)).await?;
         if build.version != task.definition.version {
@@ -104,18 +103,23 @@ async fn take_over<'a>(
         }
         let fair = within(ANSWER_TIMEOUT, task.share.fair(connection, view)).await?;
         let place = task.share.take(fair.unwrap_or(usize::MAX));
+        let wants = place.is_some();
         let insists = place.is_none() && unfolded_for >= TRIES_BEFORE_INSISTING;
         let place = if insists { Some(task.share.insist()) } else { place };
         if let Some(place) = place {
             if database::try_lock(connection, view, build.number).await? {
                 // Read after the lock was taken: nobody else moves it any more.
                 let build = within(ANSWER_TIMEOUT, registry::in_use(connection, view)).await?;
-                return Ok((build, place, insists));
+                return Ok((build, place));
             }
         } else if database::is_unlocked(connection, view, build.number).await? {
             unfolded_for += 1;
         } else {
             unfolded_for = 0;
+        }
+        if wants != is_wanted {
+            within(ANSWER_TIMEOUT, task.share.want(connection, view, wants)).await?;
+            is_wanted = wants;
         }
         task.status.standby(build.checkpoint.position, build.folded_by);
         sleep(STANDBY_RETRY).await;
@@ -195,7 +199,7 @@ impl Session<'_> {
     }
 
     /// Notices a lost session, a fence, or a switch to another build while there is nothing to commit, and
-    /// leaves the view to a projector that has fewer.
+    /// leaves the view to a projector that has fewer and wants it.
     async fn check(&mut self) -> Result<(), ViewError> {
         let (view, build) = (self.task.definition.name, self.folding.folder.build);
         let stored = database::stored(self.connection, view, build).await?;
@@ -207,6 +211,9 @@ impl Session<'_> {
         }
         let fair = within(ANSWER_TIMEOUT, self.task.share.fair(self.connection, view)).await?;
         let Some(fair) = fair else { return Ok(()) };
+        if !within(ANSWER_TIMEOUT, self.task.share.is_wanted(self.connection, view)).await? {
+            return Ok(());
+        }
         let Some(place) = self.place.take() else { return Ok(()) };
         match place.give_up_surplus(fair) {
             Ok(()) => Err(ViewError::Yielded),

@@ -22,7 +22,7 @@ use super::{
 /// How much of a build is compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Verify {
-    /// The row count, and about 20,000 rows, or all if there are not more.
+    /// The row count, and about 10,000 rows, or all if there are not more.
     #[default]
     Sample,
     /// All rows, in parts, for each of which the log is read once.
@@ -32,7 +32,7 @@ pub enum Verify {
 }
 
 /// A part has about this many rows: what is in memory at once.
-const ROWS_PER_PART: i64 = 20_000;
+const ROWS_PER_PART: i64 = 10_000;
 /// As many differences are told.
 const DIFFERENCES_TOLD: usize = 3;
 
