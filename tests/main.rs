@@ -23,6 +23,7 @@ mod projector_storm;
 mod quarantine;
 mod queries;
 mod reading;
+mod rebuild;
 mod refusals;
 mod sample;
 mod seeking;

@@ -210,6 +210,7 @@ impl Scene {
             unknown_events: UnknownEvents::Quarantine,
             verify: Verify::Full,
             accept_quarantine,
+            replaced_log: false,
             bytes_max: projector::REBUILD_BYTES_MAX,
         };
         self.manager().rebuild(&self.log.log, view, settings, &|_| ()).await
@@ -408,6 +409,7 @@ async fn an_event_is_skipped_with_a_reason_for_good() {
     {
         let refused = scene.post("accounts", &id(ADA), "skip").json(&body).send().await;
         assert_eq!(refused.problem(), (400, "reason-required"), "{body}");
+        assert_eq!(refused.body["field"], "reason");
     }
     assert_eq!(scene.quarantine().await, [entry("accounts", id(ADA), 2, 2)]);
 

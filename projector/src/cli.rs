@@ -72,6 +72,10 @@ pub struct FoldArgs {
     /// Switch even if more keys are in quarantine than in the build in use.
     #[arg(long)]
     accept_quarantine: bool,
+    /// Switch even if the build in use was folded from another log, or from more of it than there is now: for a log
+    /// that was replaced or restored, and is to stay. Queries see the view go back.
+    #[arg(long)]
+    replaced_log: bool,
     #[command(flatten)]
     events: EventArgs,
     #[command(flatten)]
@@ -167,6 +171,7 @@ async fn rebuild(
         unknown_events: fold.events.unknown_events,
         verify,
         accept_quarantine: fold.accept_quarantine,
+        replaced_log: fold.replaced_log,
         bytes_max: REBUILD_BYTES_MAX / views.len(),
     };
     let manager = Arc::new(manager(&fold.postgres)?);

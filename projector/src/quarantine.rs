@@ -327,6 +327,16 @@ pub(crate) async fn skipped(
     Ok(rows.into_iter().map(|(position, key)| (position.cast_unsigned(), key)).collect())
 }
 
+/// Nothing is left out of the view any more.
+pub(crate) async fn forget_skipped(connection: &mut PgConnection, view: &str) -> Result<(), ViewError> {
+    let forgotten = sqlx::query("delete from skipped_events where view = $1").bind(view).execute(connection);
+    let events = forgotten.await?.rows_affected();
+    if events > 0 {
+        tracing::warn!(view, events, "skipped events of another log are forgotten");
+    }
+    Ok(())
+}
+
 /// What was asked for in a build, and is to be done.
 pub(crate) async fn requests(
     connection: &mut PgConnection,

@@ -115,6 +115,30 @@ pub async fn create(connection: &mut PgConnection, view: &str, version: i32) -> 
     find(connection, view, number).await
 }
 
+/// Empties a build that nobody reads: it is folded from the start of the log again.
+pub async fn begin_anew(connection: &mut PgConnection, view: &str, build: &Build) -> Result<(), ViewError> {
+    let mut transaction = connection.begin().await?;
+    let reset = sqlx::query(
+        "update checkpoints c set position = 0, frame_sequence = 0, frame_id = null
+         from builds b
+         where c.view = $1 and c.build = $2 and b.view = c.view and b.build = c.build and b.used_at is null",
+    );
+    if reset.bind(view).bind(build.number).execute(&mut *transaction).await?.rows_affected() != 1 {
+        return Err(ViewError::Fenced);
+    }
+    sqlx::query("delete from quarantine where view = $1 and build = $2")
+        .bind(view)
+        .bind(build.number)
+        .execute(&mut *transaction)
+        .await?;
+    let quoted: String =
+        sqlx::query_scalar("select quote_ident($1)").bind(&build.table).fetch_one(&mut *transaction).await?;
+    // Safe: Postgres quoted the name.
+    sqlx::query(AssertSqlSafe(format!("truncate {quoted}"))).execute(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
 /// Makes `to` the build that is read, if `from` is. Part of a transaction of the caller.
 pub async fn switch(
     transaction: &mut PgConnection,

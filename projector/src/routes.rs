@@ -120,7 +120,10 @@ fn problem(error: QuarantineError) -> Problem {
 }
 
 fn sentence(error: &QuarantineError) -> String {
-    format!("{error}.")
+    let error = error.to_string();
+    let mut letters = error.chars();
+    let first = letters.next().map(char::to_uppercase).into_iter().flatten();
+    format!("{}{}.", first.collect::<String>(), letters.as_str())
 }
 
 fn unavailable(error: impl std::fmt::Display) -> Problem {

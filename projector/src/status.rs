@@ -221,10 +221,19 @@ impl ViewStatus {
     }
 
     pub fn standby(&self, position: u64, folded_by: Option<String>) {
+        self.quarantined(0);
         if self.enter(State::Standby, position, folded_by, None) {
             let view = self.definition.name;
             tracing::info!(view, position, "another projector folds the view; waiting");
         }
+    }
+
+    /// A newer program folds the view. That is told as an error, so health stays as it is.
+    pub fn outdated(&self, position: u64, folded_by: Option<String>) {
+        self.quarantined(0);
+        let mut now = self.lock();
+        now.moved(position);
+        (now.folded_by, now.build, now.rebuild) = (folded_by, None, None);
     }
 
     pub fn committed(&self, step: &Step) {

@@ -90,8 +90,10 @@ impl Task {
                 delay = RETRY_DELAY_MIN;
             }
             let pause = match result {
-                // A build was switched to, or the view was left to others: look anew.
-                Ok(()) | Err(ViewError::Yielded) => RETRY_DELAY_MIN,
+                // A build was switched to: readers wait for somebody to fold it on.
+                Ok(()) => Duration::ZERO,
+                // The view was left to others.
+                Err(ViewError::Yielded) => RETRY_DELAY_MIN,
                 Err(error) => {
                     let pause = match &error {
                         ViewError::Differs(_) => REVERIFY_DELAY,

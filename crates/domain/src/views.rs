@@ -30,17 +30,21 @@ mod tests {
     const ADA: &str = "00000000-0000-0000-0000-00000000ada0";
     const ORDER: &str = "00000000-0000-0000-0000-000000000001";
 
+    fn recorded(position: u64, (id, event_type, data): &(&str, &str, Value)) -> Recorded {
+        Recorded {
+            position,
+            time: Timestamp::from_micros(1_000_000).unwrap(),
+            id: Uuid::parse_str(id).unwrap(),
+            event: Event::decode(event_type, 1, &data.to_string()).unwrap(),
+        }
+    }
+
     /// The one row that the events leave in the view, as JSON.
     fn row<V: View>(events: &[(&str, &str, Value)]) -> Value {
         let definition = Definition::of::<V>();
         let mut fold = (definition.fold)();
-        for (index, (id, event_type, data)) in events.iter().enumerate() {
-            let recorded = Recorded {
-                position: index as u64 + 1,
-                time: Timestamp::from_micros(1_000_000).unwrap(),
-                id: Uuid::parse_str(id).unwrap(),
-                event: Event::decode(event_type, 1, &data.to_string()).unwrap(),
-            };
+        for (index, event) in events.iter().enumerate() {
+            let recorded = recorded(index as u64 + 1, event);
             fold.apply(&recorded, &(definition.touches)(&recorded));
         }
         let mut changes = fold.changes(&fold.changed()).unwrap();
@@ -91,6 +95,16 @@ mod tests {
         );
         assert_eq!(row["first_order_at"], "1997-01-01T00:00:00Z");
         assert_eq!(row["last_order_at"], "1997-01-02T00:00:00Z");
+    }
+
+    /// In every profile: what cannot be applied is held back, not wrapped around.
+    #[test]
+    #[should_panic = "overflow"]
+    fn a_total_that_is_too_large_cannot_be_applied() {
+        let order = recorded(1, &placed("1997-01-01", 1));
+        let mut row = Customers::apply(None, &order).unwrap();
+        row.spent_cents = i64::MAX;
+        Customers::apply(Some(row), &order);
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub struct Follower {
     term: u64,
     /// The checkpoint was compared with the log since the last trouble.
     is_compared: bool,
+    /// A frame was said to have been appended since the last read.
+    is_hinted: bool,
     connection: Option<Connection>,
 }
 
@@ -52,7 +54,7 @@ struct Connection {
 
 impl Follower {
     pub(crate) fn new(log: EventLog, checkpoint: Checkpoint) -> Self {
-        Self { log, checkpoint, term: 0, is_compared: false, connection: None }
+        Self { log, checkpoint, term: 0, is_compared: false, is_hinted: false, connection: None }
     }
 
     /// Up to where frames have been returned.
@@ -95,6 +97,10 @@ impl Follower {
         }
         let next = self.checkpoint.frame_sequence + 1;
         let mut frames = self.reader().frames(next).await.map_err(|error| self.explain(error))?;
+        if std::mem::take(&mut self.is_hinted) && frames.is_empty() {
+            // The frame that was appended is none that follows: perhaps the log is another one, and shorter.
+            self.is_compared = false;
+        }
         for (index, frame) in frames.iter().enumerate() {
             match self.check(frame) {
                 Ok(()) => {}
@@ -166,7 +172,10 @@ impl Follower {
         let Some(connection) = &mut self.connection else { return };
         match tokio::time::timeout(IDLE_RECHECK, connection.appended.next()).await {
             // One look serves all hints that have arrived.
-            Ok(Some(_)) => while let Some(Some(_)) = connection.appended.next().now_or_never() {},
+            Ok(Some(_)) => {
+                self.is_hinted = true;
+                while let Some(Some(_)) = connection.appended.next().now_or_never() {}
+            }
             Ok(None) => self.connection = None,
             Err(_) => self.is_compared = false,
         }

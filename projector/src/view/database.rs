@@ -84,6 +84,13 @@ pub async fn lock_unused(connection: &mut PgConnection, view: &str, build: i32) 
     }
 }
 
+/// Gives it back.
+pub async fn unlock(connection: &mut PgConnection, view: &str, build: i32) -> Result<(), ViewError> {
+    let unlock = sqlx::query(sqlx::AssertSqlSafe(format!("select pg_advisory_unlock({LOCK})")));
+    within(ANSWER_TIMEOUT, unlock.bind(view).bind(build.to_string()).execute(connection)).await?;
+    Ok(())
+}
+
 /// Whether nobody holds that lock at this moment.
 pub async fn is_unlocked(connection: &mut PgConnection, view: &str, build: i32) -> Result<bool, ViewError> {
     let locked = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(

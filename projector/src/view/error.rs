@@ -51,6 +51,9 @@ pub enum ViewError {
     TooManyQuarantined { keys: usize },
     #[error("the new build differs from the log in {0} rows; it was not switched to, and can be looked at")]
     Differs(String),
+    /// A new build was folded, and is not read.
+    #[error("{0}")]
+    NotSwitched(String),
     #[error("the projector panicked: {0}")]
     Panicked(String),
 }
@@ -75,6 +78,7 @@ impl ViewError {
             | Self::Apply(_)
             | Self::TooManyQuarantined { .. }
             | Self::Differs(_)
+            | Self::NotSwitched(_)
             | Self::Panicked(_) => true,
         }
     }

@@ -47,6 +47,8 @@ pub struct Gather {
     pub within: Duration,
     /// The reader is waited for so long.
     pub patience: Duration,
+    /// Nothing more is taken in once this position is reached.
+    pub until: u64,
 }
 
 /// What one transaction did.
@@ -132,7 +134,7 @@ impl Folding {
                 events += batch.read;
                 end = batch.frames.last().map_or(end, |frame| frame.end.position);
                 self.folder.take(connection, &batch.frames).await?;
-                if !self.folder.is_full() && started.elapsed() < gather.within {
+                if !self.folder.is_full() && end < gather.until && started.elapsed() < gather.within {
                     next = self.reader.next_within(gather.patience).await;
                 }
             }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use domain::view::Definition;
-use event_log::EventLog;
+use event_log::{Checkpoint, EventLog, FollowError};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::time::{Instant, sleep};
 
@@ -19,13 +19,17 @@ use super::{
     verify::{Verify, verify},
 };
 use crate::{
+    quarantine::{self, Request},
     registry::{self, Build},
     signal::Signaller,
 };
 
-/// Nobody reads the build yet, so that a transaction may take its time; the end of the log is believed to be
-/// reached when nothing more comes for a moment.
-const GATHER: Gather = Gather { within: Duration::from_secs(5), patience: Duration::from_millis(20) };
+/// Nobody reads the build yet, so that a transaction may take its time.
+const GATHER: Gather =
+    Gather { within: Duration::from_secs(5), patience: Duration::from_millis(20), until: u64::MAX };
+/// The end of the log is as good as reached, which moves on all the time: so much is folded in some hundredths of a
+/// second.
+const EVENTS_LEFT_MAX: u64 = 4_000;
 /// The build that is read stands still for so long at the most while the new one takes in the last events.
 const SWITCH_WITHIN: Duration = Duration::from_secs(5);
 const SWITCH_ATTEMPTS: u32 = 20;
@@ -85,6 +89,9 @@ pub struct Settings {
     pub verify: Verify,
     /// Switch even if more keys are in quarantine than in the build in use.
     pub accept_quarantine: bool,
+    /// Switch even if the build in use was folded from another log, or from more of it than there is now, so that
+    /// readers see the view go back.
+    pub replaced_log: bool,
     /// Memory for rows that have yet to be written: the more, the faster rows are folded that change often.
     pub bytes_max: usize,
 }
@@ -115,6 +122,7 @@ pub async fn by_service(task: &Task, mut connection: PgConnection) -> Result<(),
             unknown_events: task.unknown_events,
             verify: Verify::Sample,
             accept_quarantine: false,
+            replaced_log: false,
             // All views may be rebuilt at once.
             bytes_max: BYTES_MAX / 4,
         },
@@ -155,6 +163,11 @@ pub enum RebuildError {
          correct or skip their events and run this again, or accept them with --accept-quarantine"
     )]
     Quarantine { new: usize, old: usize },
+    #[error(
+        "the build in use was folded from another log, or from more of it than there is now, up to position {position}; \
+         if this log is to stay, fold the view anew from it with --replaced-log: readers will see it go back"
+    )]
+    OtherLog { position: u64 },
     #[error("the new build could not catch up with the one in use; run this again")]
     TooFast,
     #[error(transparent)]
@@ -166,7 +179,7 @@ impl From<RebuildError> for ViewError {
         match error {
             RebuildError::View(error) => error,
             RebuildError::TooFast => Self::Fenced,
-            other => Self::Registry(other.to_string()),
+            other => Self::NotSwitched(other.to_string()),
         }
     }
 }
@@ -191,6 +204,9 @@ impl Rebuild<'_> {
         folding.folder.forget_rows();
         self.make_indexes(connection, &mut folding, &build).await?;
         self.fold(connection, &mut folding, &build).await?;
+        let in_use = within(ANSWER_TIMEOUT, registry::in_use(connection, self.definition.name)).await?;
+        // Before the log is read once more, for nothing.
+        self.accept_quarantine(connection, &folding, in_use.number).await?;
         let rows_verified = match self.settings.which {
             Which::New => self.verify(connection, &folding).await?,
             Which::Former => 0,
@@ -211,6 +227,10 @@ impl Rebuild<'_> {
     async fn find_build(&self, connection: &mut PgConnection) -> Result<Build, RebuildError> {
         let (view, ours) = (self.definition.name, self.definition.version);
         let in_use = within(ANSWER_TIMEOUT, registry::in_use(connection, view)).await?;
+        let is_other_log = !self.is_of_this_log(in_use.checkpoint).await?;
+        if is_other_log && !self.settings.replaced_log {
+            return Err(RebuildError::OtherLog { position: in_use.checkpoint.position });
+        }
         let builds = within(ANSWER_TIMEOUT, registry::builds(connection, view)).await?;
         let mut candidates = builds.into_iter().filter(|build| build.version == ours && !build.is_in_use);
         let build = match self.settings.which {
@@ -232,7 +252,67 @@ impl Rebuild<'_> {
         }
         database::sign(connection, view, build.number, self.me).await?;
         // Read after the lock was taken: nobody else moves it any more.
-        Ok(within(ANSWER_TIMEOUT, registry::find(connection, view, build.number)).await?)
+        let mut build = within(ANSWER_TIMEOUT, registry::find(connection, view, build.number)).await?;
+        if build.is_in_use || build.was_used != (self.settings.which == Which::Former) {
+            // Somebody else has just finished it.
+            return Err(ViewError::Fenced.into());
+        }
+        if self.settings.which == Which::New {
+            let is_useless = !self.is_of_this_log(build.checkpoint).await?;
+            if is_other_log && (is_useless || build.checkpoint.position == 0) {
+                // In this log, other events are at those positions.
+                within(ANSWER_TIMEOUT, quarantine::forget_skipped(connection, view)).await?;
+            }
+            let was_asked = self.skip_what_was_asked(connection, build.number).await?;
+            if is_useless || was_asked {
+                within(ANSWER_TIMEOUT, registry::begin_anew(connection, view, &build)).await?;
+                build = within(ANSWER_TIMEOUT, registry::find(connection, view, build.number)).await?;
+            }
+        }
+        Ok(build)
+    }
+
+    /// Whether the checkpoint stands on a frame of this log.
+    async fn is_of_this_log(&self, checkpoint: Checkpoint) -> Result<bool, ViewError> {
+        match self.log.follow(checkpoint).available().await {
+            Ok(_) => Ok(true),
+            Err(FollowError::Replaced { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether something was asked for a key in quarantine of a build that no session folds. It is done by folding
+    /// the build anew, without the events that are to be skipped.
+    async fn skip_what_was_asked(
+        &self,
+        connection: &mut PgConnection,
+        build: i32,
+    ) -> Result<bool, ViewError> {
+        let view = self.definition.name;
+        let requests = within(ANSWER_TIMEOUT, quarantine::requests(connection, view, build)).await?;
+        for (key, request) in &requests {
+            if let Request::Skip { reason } = request {
+                tracing::warn!(view, key, reason, "an event in quarantine is skipped for good");
+                within(ANSWER_TIMEOUT, quarantine::skip(connection, view, build, key)).await?;
+            }
+        }
+        Ok(!requests.is_empty())
+    }
+
+    /// An error if the new build has more keys in quarantine than another, and that is not accepted.
+    async fn accept_quarantine(
+        &self,
+        connection: &mut PgConnection,
+        folding: &Folding,
+        in_use: i32,
+    ) -> Result<(), RebuildError> {
+        let old = quarantine::keys(connection, self.definition.name, in_use);
+        let old = within(ANSWER_TIMEOUT, old).await?.len();
+        let new = folding.folder.held.len();
+        if new > old && !self.settings.accept_quarantine {
+            return Err(RebuildError::Quarantine { new, old });
+        }
+        Ok(())
     }
 
     async fn open(
@@ -258,7 +338,7 @@ impl Rebuild<'_> {
 
     async fn head(&self) -> Result<u64, ViewError> {
         let head = self.log.head().await;
-        Ok(head.map_err(|error| event_log::FollowError::Unavailable(error.to_string()))?.position)
+        Ok(head.map_err(|error| FollowError::Unavailable(error.to_string()))?.position)
     }
 
     /// Drops the indexes of a table that is still empty, and notes how to make them.
@@ -336,23 +416,25 @@ impl Rebuild<'_> {
         Ok(())
     }
 
-    /// Folds up to the end of the log.
+    /// Folds to where the end of the log is now, or nearly.
     async fn fold(
         &self,
         connection: &mut PgConnection,
         folding: &mut Folding,
         build: &Build,
     ) -> Result<(), ViewError> {
-        let mut head = self.head().await?;
         loop {
-            let position = folding.folder.position();
-            if position >= head {
-                head = self.head().await?;
+            let head = self.head().await?;
+            loop {
+                let position = folding.folder.position();
+                self.progress(Phase::Folding, build.number, position, head.max(position));
+                if position < head {
+                    self.fold_some(connection, folding, build, head).await?;
+                } else if self.finish(connection, folding, build).await? {
+                    break;
+                }
             }
-            self.progress(Phase::Folding, build.number, position, head.max(position));
-            if position < head {
-                self.fold_some(connection, folding, build).await?;
-            } else if self.finish(connection, folding, build).await? {
+            if self.head().await? <= folding.folder.stored.position + EVENTS_LEFT_MAX {
                 return Ok(());
             }
         }
@@ -364,9 +446,11 @@ impl Rebuild<'_> {
         connection: &mut PgConnection,
         folding: &mut Folding,
         build: &Build,
+        until: u64,
     ) -> Result<(), ViewError> {
         let batch = folding.next().await?;
-        let result = folding.commit(connection, batch, GATHER).await.map(|_| ());
+        let gather = Gather { until, ..GATHER };
+        let result = folding.commit(connection, batch, gather).await.map(|_| ());
         self.go_on(connection, folding, build, result).await?;
         Ok(())
     }
@@ -427,14 +511,16 @@ impl Rebuild<'_> {
     ) -> Result<i32, RebuildError> {
         let mut freezer = database::connect(&self.options, "switch").await?;
         for _ in 0..SWITCH_ATTEMPTS {
+            // Verifying took its time, or the one that is read had gone far ahead.
+            self.fold(connection, folding, build).await?;
             let position = folding.folder.stored.position;
             self.progress(Phase::Switching, build.number, position, position);
             if let Some(from) = self.try_switch(connection, &mut freezer, folding, build).await? {
+                // Who folds the build from now on need not wait for what follows here.
+                database::unlock(connection, self.definition.name, build.number).await?;
                 self.say_reset(folding.folder.stored.position).await;
                 return Ok(from);
             }
-            // The one that is read had gone far ahead.
-            self.fold(connection, folding, build).await?;
         }
         Err(RebuildError::TooFast)
     }
@@ -449,29 +535,30 @@ impl Rebuild<'_> {
         let view = self.definition.name;
         let mut switch = within(ANSWER_TIMEOUT, freezer.begin()).await?;
         // Who folds the build in use waits here before its next transaction.
-        let frozen = sqlx::query_as(
-            "select c.build, c.position from checkpoints c join views v on v.name = c.view and v.build = c.build
+        let frozen = sqlx::query_scalar(
+            "select c.build from checkpoints c join views v on v.name = c.view and v.build = c.build
              where c.view = $1 for update of c",
         );
-        let frozen: Option<(i32, i64)> =
+        let frozen: Option<i32> =
             within(ANSWER_TIMEOUT, frozen.bind(view).fetch_optional(&mut *switch)).await?;
-        let Some((from, position)) = frozen else { return Ok(None) };
+        let Some(from) = frozen else { return Ok(None) };
+        let database::Stored { checkpoint, .. } = database::stored(&mut switch, view, from).await?;
+        let is_of_this_log = self.is_of_this_log(checkpoint).await?;
+        if !is_of_this_log && !self.settings.replaced_log {
+            within(ANSWER_TIMEOUT, switch.rollback()).await?;
+            return Err(RebuildError::OtherLog { position: checkpoint.position });
+        }
         let started = Instant::now();
-        while folding.folder.stored.position < position.cast_unsigned() {
+        // What this log does not have is not waited for.
+        while is_of_this_log && folding.folder.stored.position < checkpoint.position {
             if started.elapsed() > SWITCH_WITHIN {
                 within(ANSWER_TIMEOUT, switch.rollback()).await?;
                 return Ok(None);
             }
-            self.fold_some(connection, folding, build).await?;
+            self.fold_some(connection, folding, build, checkpoint.position).await?;
             self.finish(connection, folding, build).await?;
         }
-        let old = sqlx::query_scalar("select count(*) from quarantine where view = $1 and build = $2");
-        let old: i64 = within(ANSWER_TIMEOUT, old.bind(view).bind(from).fetch_one(&mut *switch)).await?;
-        let (new, old) = (folding.folder.held.len(), usize::try_from(old).unwrap_or_default());
-        if new > old && !self.settings.accept_quarantine {
-            within(ANSWER_TIMEOUT, switch.rollback()).await?;
-            return Err(RebuildError::Quarantine { new, old });
-        }
+        self.accept_quarantine(&mut switch, folding, from).await?;
         within(ANSWER_TIMEOUT, registry::switch(&mut switch, view, from, build)).await?;
         within(ANSWER_TIMEOUT, switch.commit()).await?;
         Ok(Some(from))

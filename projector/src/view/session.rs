@@ -35,7 +35,8 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Rows in memory, so that those need not be fetched which change again and again.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 /// What has been read already is shown together; nothing is waited for, and not for long.
-const GATHER: Gather = Gather { within: Duration::from_millis(200), patience: Duration::ZERO };
+const GATHER: Gather =
+    Gather { within: Duration::from_millis(200), patience: Duration::ZERO, until: u64::MAX };
 
 /// Folds the view until `shutdown`, or until something goes wrong.
 pub async fn run(task: &Task, shutdown: &Shutdown) -> Result<(), ViewError> {
@@ -49,7 +50,7 @@ pub async fn run(task: &Task, shutdown: &Shutdown) -> Result<(), ViewError> {
     within(ANSWER_TIMEOUT, task.share.announce(&mut connection, view)).await?;
     let in_use = within(ANSWER_TIMEOUT, registry::in_use(&mut connection, view)).await?;
     if in_use.version > task.definition.version {
-        task.status.standby(in_use.checkpoint.position, in_use.folded_by);
+        task.status.outdated(in_use.checkpoint.position, in_use.folded_by);
         let (in_use, ours) = (in_use.version, task.definition.version);
         return Err(ViewError::Newer { view, in_use, ours });
     }
