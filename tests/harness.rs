@@ -3,6 +3,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    process::Command,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -150,8 +151,23 @@ impl Place {
 
     /// A projector of other views than the application's, or of other versions.
     pub async fn projector_of(&self, views: &'static [Definition]) -> Service {
+        self.projector_with(views, "quarantine").await
+    }
+
+    /// The same, with what it is to do about unknown events.
+    pub async fn projector_with(&self, views: &'static [Definition], unknown_events: &str) -> Service {
         let serve = |listener, config, shutdown| projector::serve(listener, config, views, shutdown);
-        service!(self, projector::Config, serve, "--database-url", &self.database_url, "--stall-seconds", "2")
+        service!(
+            self,
+            projector::Config,
+            serve,
+            "--database-url",
+            &self.database_url,
+            "--stall-seconds",
+            "2",
+            "--unknown-events",
+            unknown_events
+        )
     }
 
     pub async fn nats(&self) -> Client {
@@ -265,6 +281,10 @@ pub async fn verify(place: &Place) {
 pub struct Call(reqwest::RequestBuilder);
 
 impl Call {
+    pub fn new(request: reqwest::RequestBuilder) -> Self {
+        Self(request)
+    }
+
     pub fn header(self, name: &str, value: impl ToString) -> Self {
         Self(self.0.header(name, value.to_string()))
     }
@@ -309,6 +329,23 @@ impl Answer {
         assert_eq!(self.body["status"], self.status.as_u16(), "{self:?}");
         (self.status.as_u16(), self.body["code"].as_str().unwrap())
     }
+}
+
+/// A program of the workspace, built as the tests were.
+pub fn program(package: &str) -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let folder = tests.parent().unwrap().parent().unwrap();
+    let profile = folder.file_name().unwrap().to_str().unwrap();
+    let built = Command::new(std::env::var_os("CARGO").expect("tests are run by cargo"))
+        .args(["build", "--quiet", "--package", package])
+        .args(["--profile", if profile == "debug" { "dev" } else { profile }, "--target-dir"])
+        .arg(folder.parent().unwrap())
+        .status()
+        .unwrap();
+    assert!(built.success());
+    let program = folder.join(package);
+    assert!(program.exists());
+    program
 }
 
 /// Waits until `condition` holds; panics with `what` if it never does.

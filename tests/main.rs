@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod harness;
+mod written_log;
 
 mod architecture;
 mod commands;
@@ -19,6 +20,7 @@ mod log_check;
 mod processes;
 mod projector;
 mod projector_storm;
+mod quarantine;
 mod queries;
 mod reading;
 mod refusals;

@@ -1,17 +1,21 @@
 //! What people do by hand: each command needs the database, those that fold need the log as well, and none
 //! needs a projector to run, though all may be used while some do.
 
-use std::{process::ExitCode, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use event_log::EventLog;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use projector::{
-    EventArgs, Manager, Phase, Progress, Rebuilt, Settings, Verify, Which,
+    EventArgs, Manager, Phase, Progress, REBUILD_BYTES_MAX, Rebuilt, Settings, Verify, Which,
     quarantine::{self, Outcome, Request},
 };
-use service_kit::config::{PostgresArgs, ServiceArgs};
+use service_kit::{
+    config::{PostgresArgs, ServiceArgs},
+    telemetry,
+};
+use tokio::task::JoinSet;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -20,11 +24,15 @@ pub enum Command {
         #[command(flatten)]
         postgres: PostgresArgs,
     },
-    /// Fold a view anew beside the build in use, compare it with the log, and switch to it in one transaction.
+    /// Fold views anew beside the builds in use, compare them with the log, and switch to each in one transaction.
     /// Queries go on all the time. Ended halfway, it goes on from there when it is run again.
     Rebuild {
-        /// The view, such as `customers`.
-        view: String,
+        /// The views, such as `customers`; several are rebuilt at the same time.
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        views: Vec<String>,
+        /// All views.
+        #[arg(long)]
+        all: bool,
         #[command(flatten)]
         fold: FoldArgs,
         /// How much of the new build is compared with an independent fold of the log.
@@ -113,8 +121,14 @@ impl Command {
                 let applied = projector::migrate(&postgres.database_url).await?;
                 println!("the database has all {applied} migrations");
             }
-            Self::Rebuild { view, fold, verify } => rebuild(&view, fold, Which::New, verify).await?,
-            Self::Rollback { view, fold } => rebuild(&view, fold, Which::Former, Verify::None).await?,
+            Self::Rebuild { views, all, fold, verify } => {
+                let every = domain::views::ALL.iter().map(|view| view.name.to_owned());
+                let views = if all { every.collect() } else { views };
+                return rebuild(views, fold, Which::New, verify).await;
+            }
+            Self::Rollback { view, fold } => {
+                return rebuild(vec![view], fold, Which::Former, Verify::None).await;
+            }
             Self::Drop { view, postgres } => {
                 let dropped = manager(&postgres)?.drop_builds(&view).await?;
                 for build in &dropped {
@@ -135,53 +149,89 @@ fn manager(postgres: &PostgresArgs) -> anyhow::Result<Manager> {
     Manager::new(&postgres.database_url, domain::views::ALL)
 }
 
-async fn rebuild(view: &str, fold: FoldArgs, which: Which, verify: Verify) -> anyhow::Result<()> {
+async fn rebuild(
+    views: Vec<String>,
+    fold: FoldArgs,
+    which: Which,
+    verify: Verify,
+) -> anyhow::Result<ExitCode> {
+    telemetry::start_logging(fold.service.log_format);
     let nats_url = &fold.service.nats_url;
     let servers: Vec<&str> = nats_url.split(',').map(str::trim).collect();
     let client = async_nats::connect(servers).await.map_err(|error| {
         anyhow::anyhow!("cannot connect to NATS ({error}); --nats-url or NATS_URL names it")
     })?;
     let log = EventLog::new(client, &fold.service.namespace);
-    let style = ProgressStyle::with_template("{msg:<10} {bar:40} {pos}/{len} events  {per_sec}  {eta} left")?;
-    let bar = ProgressBar::new(0).with_style(style);
-    let progress = |progress: Progress| {
-        let phase = match progress.phase {
-            Phase::Folding => "folding",
-            Phase::Indexing => "indexing",
-            Phase::Verifying => "verifying",
-            Phase::Switching => "switching",
-        };
-        if bar.message() != phase {
-            bar.set_message(phase);
-            bar.reset_eta();
-        }
-        bar.set_length(progress.head);
-        bar.set_position(progress.position);
-    };
-    let manager = manager(&fold.postgres)?;
     let settings = Settings {
         which,
         unknown_events: fold.events.unknown_events,
         verify,
         accept_quarantine: fold.accept_quarantine,
+        bytes_max: REBUILD_BYTES_MAX / views.len(),
     };
-    let rebuilding = manager.rebuild(&log, view, settings, &progress);
-    let rebuilt = tokio::select! {
-        rebuilt = rebuilding => rebuilt?,
-        _ = tokio::signal::ctrl_c() => anyhow::bail!("stopped; run it again to go on from here"),
-    };
-    bar.finish_and_clear();
-    let Rebuilt { to, from, position, events, took, rows_verified, quarantined } = rebuilt;
-    let (seconds, rate) = (took.as_secs_f64(), events as f64 / took.as_secs_f64());
-    println!(
-        "{view}: {events} events in {seconds:.1} s ({rate:.0} events/s), {rows_verified} rows compared and equal"
-    );
-    println!("build {to} is in use from position {position} on; build {from} was before");
-    if quarantined > 0 {
-        println!("{quarantined} keys are in quarantine: projector quarantine list {view}");
+    let manager = Arc::new(manager(&fold.postgres)?);
+    let bars = MultiProgress::new();
+    let mut rebuilding = JoinSet::new();
+    for view in views {
+        let (manager, log, bar) = (manager.clone(), log.clone(), bars.add(bar(&view)?));
+        rebuilding.spawn(async move {
+            let rebuilt = manager.rebuild(&log, &view, settings, &|progress| show(&bar, progress)).await;
+            bar.finish_and_clear();
+            (view, rebuilt)
+        });
     }
-    println!("back: projector rollback {view}; drop the old table: projector drop {view}");
-    Ok(())
+    let mut failed = false;
+    loop {
+        let (view, rebuilt) = tokio::select! {
+            next = rebuilding.join_next() => match next {
+                Some(rebuilt) => rebuilt?,
+                None => return Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }),
+            },
+            _ = tokio::signal::ctrl_c() => anyhow::bail!("stopped; run it again to go on from here"),
+        };
+        match rebuilt {
+            Ok(rebuilt) => bars.suspend(|| print_rebuilt(&view, &rebuilt)),
+            Err(error) => {
+                failed = true;
+                bars.suspend(|| eprintln!("{view}: {error:#}"));
+            }
+        }
+    }
+}
+
+fn bar(view: &str) -> anyhow::Result<ProgressBar> {
+    let style = ProgressStyle::with_template(
+        "{prefix:<14} {msg:<10} {bar:30} {pos}/{len} events  {per_sec}  {eta} left",
+    )?;
+    Ok(ProgressBar::new(0).with_style(style).with_prefix(view.to_owned()))
+}
+
+fn show(bar: &ProgressBar, progress: Progress) {
+    let phase = match progress.phase {
+        Phase::Folding => "folding",
+        Phase::Indexing => "indexing",
+        Phase::Verifying => "verifying",
+        Phase::Switching => "switching",
+    };
+    if bar.message() != phase {
+        bar.set_message(phase);
+        bar.reset_eta();
+    }
+    bar.set_length(progress.head);
+    bar.set_position(progress.position);
+}
+
+fn print_rebuilt(view: &str, rebuilt: &Rebuilt) {
+    let Rebuilt { to, from, position, events, took, rows_verified, quarantined } = rebuilt;
+    let (seconds, rate) = (took.as_secs_f64(), *events as f64 / took.as_secs_f64());
+    println!("{view}: build {to} is in use from position {position} on; build {from} was before");
+    println!(
+        "  {events} events in {seconds:.1} s ({rate:.0} events/s), {rows_verified} rows compared and equal"
+    );
+    if *quarantined > 0 {
+        println!("  {quarantined} keys are in quarantine: projector quarantine list {view}");
+    }
+    println!("  to go back: projector rollback {view}; to drop the old table: projector drop {view}");
 }
 
 async fn builds(manager: Manager, view: Option<&str>) -> anyhow::Result<()> {
@@ -249,8 +299,8 @@ async fn request(
     postgres: &PostgresArgs,
 ) -> anyhow::Result<ExitCode> {
     let mut connection = manager(postgres)?.connect().await?;
-    quarantine::request(&mut connection, view, key, &request).await?;
-    match quarantine::outcome(&mut connection, view, key, PATIENCE).await? {
+    let build = quarantine::request(&mut connection, view, key, &request).await?;
+    match quarantine::outcome(&mut connection, view, key, build, PATIENCE).await? {
         Outcome::Released => {
             println!("{view} {key}: released, folded up to where the view is");
             Ok(ExitCode::SUCCESS)
@@ -261,7 +311,10 @@ async fn request(
             Ok(ExitCode::FAILURE)
         }
         Outcome::Pending => {
-            println!("{view} {key}: asked for; no projector has done it within {} s", PATIENCE.as_secs());
+            println!("{view} {key}: asked for, and not done within {} s", PATIENCE.as_secs());
+            println!(
+                "  the projector that folds the view does it; in a build that is not in use, the next rebuild"
+            );
             Ok(ExitCode::FAILURE)
         }
     }

@@ -35,7 +35,10 @@ use uuid::Uuid;
 pub use config::{Config, EventArgs};
 pub use manage::Manager;
 pub use migrations::migrate;
-pub use view::{Phase, Progress, RebuildError, Rebuilt, Settings, UnknownEvents, Verify, ViewError, Which};
+pub use view::{
+    BYTES_MAX as REBUILD_BYTES_MAX, Phase, Progress, RebuildError, Rebuilt, Settings, UnknownEvents, Verify,
+    ViewError, Which,
+};
 
 /// A transaction that is under way at the end may finish within this time; later it is dropped, which
 /// Postgres takes for a rollback.

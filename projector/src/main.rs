@@ -5,8 +5,13 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Subcommand};
+use mimalloc::MiMalloc;
 use projector::Config;
 use service_kit::{http, shutdown, telemetry};
+
+/// Events and rows are many small allocations, made in one thread and freed in another.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {

@@ -11,7 +11,7 @@ use crate::{
     config::find,
     instance,
     registry::{self, Build},
-    view::{Progress, Rebuild, Rebuilt, Settings, connect},
+    view::{Progress, Rebuild, Rebuilt, Settings, connect, lock_unused},
 };
 
 /// A database of views, and the log that they are folded from.
@@ -76,7 +76,7 @@ impl Manager {
             if build.is_in_use {
                 continue;
             }
-            if !crate::view::try_lock(&mut connection, view, build.number).await? {
+            if !lock_unused(&mut connection, view, build.number).await? {
                 let by = build.folded_by.unwrap_or_else(|| "somebody".into());
                 bail!("build {} of {view} is being folded by {by}; stop that first", build.number);
             }

@@ -87,13 +87,14 @@ pub async fn list(connection: &mut PgConnection, view: Option<&str>) -> Result<V
     .await
 }
 
-/// Asks the session that folds the view to do it, in every build that has the key in quarantine.
+/// Asks the session that folds the view to do it, in every build that has the key in quarantine. Gives the build
+/// that is read, if that has it; else another, for which the next rebuild does it.
 pub async fn request(
     connection: &mut PgConnection,
     view: &str,
     key: &str,
     request: &Request,
-) -> Result<(), QuarantineError> {
+) -> Result<i32, QuarantineError> {
     let (name, reason) = match request {
         Request::Retry => ("retry", None),
         Request::Skip { reason } => ("skip", Some(reason.trim())),
@@ -101,34 +102,37 @@ pub async fn request(
     if reason.is_some_and(|reason| reason.is_empty() || reason.chars().count() > REASON_CHARS_MAX) {
         return Err(QuarantineError::Reason);
     }
-    let asked = sqlx::query("update quarantine set request = $1, reason = $2 where view = $3 and key = $4")
-        .bind(name)
-        .bind(reason)
-        .bind(view)
-        .bind(key)
-        .execute(connection)
-        .await?;
-    if asked.rows_affected() == 0 {
-        return Err(QuarantineError::NoSuchKey { view: view.to_owned(), key: key.to_owned() });
-    }
-    Ok(())
+    let asked: Option<i32> = sqlx::query_scalar(
+        "with asked as (
+            update quarantine set request = $1, reason = $2 where view = $3 and key = $4 returning build
+         )
+         select a.build from asked a left join views v on v.name = $3 and v.build = a.build
+         order by v.build nulls last, a.build desc limit 1",
+    )
+    .bind(name)
+    .bind(reason)
+    .bind(view)
+    .bind(key)
+    .fetch_optional(connection)
+    .await?;
+    asked.ok_or_else(|| QuarantineError::NoSuchKey { view: view.to_owned(), key: key.to_owned() })
 }
 
-/// Waits until it is done in the build that is read, or not done within `patience`.
+/// Waits until it is done in the build, or not done within `patience`.
 pub async fn outcome(
     connection: &mut PgConnection,
     view: &str,
     key: &str,
+    build: i32,
     patience: Duration,
 ) -> Result<Outcome, sqlx::Error> {
     let deadline = Instant::now() + patience;
     loop {
         let entry: Option<(i64, String, i32, Option<String>)> = sqlx::query_as(
-            "select q.position, q.error, q.attempts, q.request
-             from quarantine q join views v on v.name = q.view and v.build = q.build
-             where q.view = $1 and q.key = $2",
+            "select position, error, attempts, request from quarantine where view = $1 and build = $2 and key = $3",
         )
         .bind(view)
+        .bind(build)
         .bind(key)
         .fetch_optional(&mut *connection)
         .await?;
@@ -152,6 +156,8 @@ pub(crate) struct Poison {
     pub position: u64,
     pub event: String,
     pub error: String,
+    /// Events held back so far, this one included.
+    pub held: u64,
 }
 
 impl Poison {
@@ -161,14 +167,21 @@ impl Poison {
             "position": recorded.position.to_string(), "type": event_type, "subject": recorded.id,
             "time": recorded.time.to_string(), "data": data,
         });
-        Self { key, of_aggregate: false, position: recorded.position, event: event.to_string(), error }
+        Self {
+            key,
+            of_aggregate: false,
+            position: recorded.position,
+            event: event.to_string(),
+            error,
+            held: 1,
+        }
     }
 }
 
 impl From<&Unreadable> for Poison {
     fn from(unreadable: &Unreadable) -> Self {
         let Unreadable { position, aggregate_key, event, error } = unreadable.clone();
-        Self { key: aggregate_key, of_aggregate: true, position, event, error }
+        Self { key: aggregate_key, of_aggregate: true, position, event, error, held: 1 }
     }
 }
 
@@ -180,10 +193,10 @@ pub(crate) async fn put(
     poison: &Poison,
 ) -> Result<(), ViewError> {
     sqlx::query(
-        "insert into quarantine as q (view, build, key, of_aggregate, position, event, error)
-         values ($1, $2, $3, $4, $5, $6, $7)
+        "insert into quarantine as q (view, build, key, of_aggregate, position, event, error, held)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)
          on conflict (view, build, key) do update
-         set position = excluded.position, event = excluded.event, error = excluded.error,
+         set position = excluded.position, event = excluded.event, error = excluded.error, held = excluded.held,
              attempts = q.attempts + 1, tried_at = now(), request = null, reason = null",
     )
     .bind(view)
@@ -193,6 +206,7 @@ pub(crate) async fn put(
     .bind(poison.position.cast_signed())
     .bind(&poison.event)
     .bind(&poison.error)
+    .bind(poison.held.cast_signed())
     .execute(connection)
     .await?;
     Ok(())
@@ -249,9 +263,10 @@ pub(crate) async fn count(
     connection: &mut PgConnection,
     view: &str,
     build: i32,
-    held: impl Iterator<Item = (&str, u64)>,
+    held: &[(String, u64)],
 ) -> Result<(), ViewError> {
-    let (keys, counts): (Vec<&str>, Vec<i64>) = held.map(|(key, count)| (key, count.cast_signed())).unzip();
+    let held = held.iter().map(|(key, count)| (key.as_str(), count.cast_signed()));
+    let (keys, counts): (Vec<&str>, Vec<i64>) = held.unzip();
     if keys.is_empty() {
         return Ok(());
     }
@@ -269,14 +284,15 @@ pub(crate) async fn count(
     Ok(())
 }
 
-/// The keys of a build in quarantine.
+/// The keys of a build in quarantine, and the positions from which on they are.
 pub(crate) async fn keys(
     connection: &mut PgConnection,
     view: &str,
     build: i32,
-) -> Result<Vec<String>, ViewError> {
-    let keys = sqlx::query_scalar("select key from quarantine where view = $1 and build = $2");
-    Ok(keys.bind(view).bind(build).fetch_all(connection).await?)
+) -> Result<Vec<(u64, String)>, ViewError> {
+    let keys = sqlx::query_as("select position, key from quarantine where view = $1 and build = $2");
+    let keys: Vec<(i64, String)> = keys.bind(view).bind(build).fetch_all(connection).await?;
+    Ok(keys.into_iter().map(|(position, key)| (position.cast_unsigned(), key)).collect())
 }
 
 /// What put a key into quarantine.
@@ -286,15 +302,17 @@ pub(crate) async fn poison(
     build: i32,
     key: String,
 ) -> Result<Poison, ViewError> {
-    let (of_aggregate, position, event, error): (bool, i64, String, String) = sqlx::query_as(
-        "select of_aggregate, position, event, error from quarantine where view = $1 and build = $2 and key = $3",
+    let (of_aggregate, position, event, error, held): (bool, i64, String, String, i64) = sqlx::query_as(
+        "select of_aggregate, position, event, error, held from quarantine
+         where view = $1 and build = $2 and key = $3",
     )
     .bind(view)
     .bind(build)
     .bind(&key)
     .fetch_one(connection)
     .await?;
-    Ok(Poison { key, of_aggregate, position: position.cast_unsigned(), event, error })
+    let (position, held) = (position.cast_unsigned(), held.cast_unsigned());
+    Ok(Poison { key, of_aggregate, position, event, error, held })
 }
 
 /// What of a view's events is left out for good: positions and keys.

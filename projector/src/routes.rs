@@ -103,8 +103,9 @@ impl Admin {
     async fn request(&self, view: &str, key: &str, request: Request) -> Result<Response, Problem> {
         let _place = self.place()?;
         let mut connection = self.connect().await?;
-        quarantine::request(&mut connection, view, key, &request).await.map_err(problem)?;
-        let outcome = quarantine::outcome(&mut connection, view, key, PATIENCE).await.map_err(unavailable)?;
+        let build = quarantine::request(&mut connection, view, key, &request).await.map_err(problem)?;
+        let outcome = quarantine::outcome(&mut connection, view, key, build, PATIENCE).await;
+        let outcome = outcome.map_err(unavailable)?;
         let status = if outcome == Outcome::Pending { StatusCode::ACCEPTED } else { StatusCode::OK };
         Ok((status, Json(outcome)).into_response())
     }

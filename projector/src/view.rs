@@ -8,6 +8,7 @@ mod verify;
 mod folding;
 
 mod batch;
+mod behind;
 mod folder;
 mod held;
 mod reader;
@@ -39,11 +40,11 @@ use tokio::time::{Instant, sleep};
 use crate::{share::Share, status::ViewStatus};
 
 pub use batch::{UnknownEvents, Unreadable};
-pub use database::{connect, try_lock};
+pub use database::{connect, lock_unused};
 pub use error::ViewError;
 pub use folder::Committed;
 pub use folding::Step;
-pub use rebuild::{Phase, Progress, Rebuild, RebuildError, Rebuilt, Settings, Which};
+pub use rebuild::{BYTES_MAX, Phase, Progress, Rebuild, RebuildError, Rebuilt, Settings, Which};
 pub use verify::Verify;
 
 /// The pause after something passing went wrong doubles from the first to the last of these.

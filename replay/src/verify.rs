@@ -34,7 +34,7 @@ pub struct ViewReport {
     /// The checkpoint that the view was compared at.
     pub position: u64,
     pub rows: usize,
-    /// Keys that are not compared, because they are in quarantine.
+    /// Keys in quarantine: their rows are compared with the log up to the event that could not be applied.
     pub quarantined: usize,
 }
 
@@ -139,7 +139,7 @@ impl View {
             }
         }
         // What is left stands in the view, and no event made it.
-        let left = self.rows.into_iter().filter(|(key, _)| !self.left_out.holds(key));
+        let left = self.rows.into_iter();
         differences.extend(left.map(|(key, row)| Difference { view, key, expected: None, found: Some(row) }));
         Ok(differences)
     }
@@ -183,12 +183,12 @@ type Registered = (i32, String, String, i64, i64, Option<String>);
 
 /// What the projector leaves out of the view.
 async fn left_out(connection: &mut PgConnection, view: &str, build: i32) -> anyhow::Result<LeftOut> {
-    let held = sqlx::query_scalar("select key from quarantine where view = $1 and build = $2");
-    let held: Vec<String> = held.bind(view).bind(build).fetch_all(&mut *connection).await?;
+    let held = sqlx::query_as("select position, key from quarantine where view = $1 and build = $2");
+    let held: Vec<(i64, String)> = held.bind(view).bind(build).fetch_all(&mut *connection).await?;
     let skipped = sqlx::query_as("select position, key from skipped_events where view = $1");
     let skipped: Vec<(i64, String)> = skipped.bind(view).fetch_all(connection).await?;
     let mut left_out = LeftOut::default();
-    held.into_iter().for_each(|key| left_out.hold(key));
+    held.into_iter().for_each(|(position, key)| left_out.hold(key, position.cast_unsigned()));
     skipped.into_iter().for_each(|(position, key)| left_out.skip(position.cast_unsigned(), key));
     Ok(left_out)
 }

@@ -7,7 +7,6 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use stack::servers::Postgres;
 use stack::services;
 
-use super::PROJECTOR;
 use crate::contestants::Site;
 
 const DATABASE: &str = "rebuild";
@@ -16,7 +15,7 @@ pub struct Databases {
     /// A connection to a database that nothing is rebuilt in.
     admin: PgConnection,
     /// Our services' programs, of which the projector makes the tables.
-    binaries: PathBuf,
+    pub binaries: PathBuf,
     log: PathBuf,
     postgres: Postgres,
 }
@@ -27,7 +26,7 @@ impl Databases {
         Ok(Self {
             admin: connect(&postgres.url()).await?,
             binaries: services::find_or_build(&[services::PROJECTOR]).await?,
-            log: site.log_file(PROJECTOR),
+            log: site.log_file(services::PROJECTOR),
             postgres,
         })
     }

@@ -45,8 +45,10 @@ struct Rows {
 impl Rows {
     /// In the order of their keys, which is the cheapest to write.
     async fn read(connection: &mut PgConnection, view: &str) -> Result<Self> {
-        let (table, key): (String, String) = sqlx::query_as(
-            "select quote_ident(table_name), quote_ident(key_column) from views where name = $1",
+        // They are read from the table of the build in use, and written to that of the first one.
+        let (table, first, key): (String, String, String) = sqlx::query_as(
+            "select quote_ident(v.table_name), quote_ident(b.table_name), quote_ident(v.key_column)
+             from views v join builds b on b.view = v.name and b.build = 1 where v.name = $1",
         )
         .bind(view)
         .fetch_one(&mut *connection)
@@ -68,7 +70,7 @@ impl Rows {
             .fetch_one(connection)
             .await?;
         ensure!(!batches.is_empty(), "there are none");
-        Ok(Self { insert: insert(&table, &columns), batches, count: count.cast_unsigned() })
+        Ok(Self { insert: insert(&first, &columns), batches, count: count.cast_unsigned() })
     }
 
     async fn prepare(&self, connection: &mut PgConnection) -> Result<()> {

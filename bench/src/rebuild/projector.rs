@@ -1,13 +1,18 @@
 //! The rebuild itself: the projector, a program of its own, in an empty database.
 
+use std::fs::{self, File};
+use std::pin::pin;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use sqlx::PgConnection;
+use stack::process::{Process, Signal};
 use tokio::time::{Instant, sleep};
 
 use super::arena::{Arena, Own};
-use super::{ALL_VIEWS, PROJECTOR};
+use super::{ALL_VIEWS, REBUILD, SERVICE, VERIFIED, VERIFY_NONE};
+use crate::contestants::NAMESPACE;
 use crate::processes::{Memory, ProcessorTime};
 use crate::report::Pass;
 
@@ -15,8 +20,42 @@ const POLL_EVERY: Duration = Duration::from_millis(20);
 /// A rebuild that has come no further for so long has failed.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 
-/// From the projector's start until its views are where the log ends; `views` alone, or all if none is named.
-pub async fn pass(arena: &mut Arena, what: &'static str, views: &[&str]) -> Result<Pass> {
+/// `projector rebuild`, from its start to its end: `views` alone, or all if none is named.
+pub async fn rebuild(arena: &mut Arena, what: &'static str, views: &[&str], verify: &str) -> Result<Pass> {
+    arena.databases.renew().await?;
+    let mut command = Command::new(arena.databases.binaries.join("projector"));
+    command.arg("rebuild").args(if views.is_empty() { &["--all"] } else { views });
+    command.args(["--verify", verify]);
+    command.env("NATS_URL", arena.site.nats.url()).env("HEADWATER_NAMESPACE", NAMESPACE);
+    command.env("DATABASE_URL", arena.databases.url());
+    let log = arena.site.log_file(REBUILD);
+    let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    let meter = arena.meter()?;
+    let started = Instant::now();
+    let process = Process::spawn(command, Signal::TERM).context("cannot run projector rebuild")?;
+    let (mut peak_mb, mut processor) = (0.0, Duration::ZERO);
+    let mut exited = pin!(process.exited());
+    let status = loop {
+        tokio::select! {
+            status = &mut exited => break status,
+            () = sleep(POLL_EVERY) => {}
+        }
+        // Once it has ended there is nothing to be read any more.
+        if let (Ok(memory), Ok(used)) = (Memory::of(process.pid()), ProcessorTime::of(process.pid())) {
+            (peak_mb, processor) = (memory.peak_mb, used.total());
+        }
+    };
+    let elapsed = started.elapsed();
+    let told = fs::read_to_string(&log).unwrap_or_default();
+    ensure!(status.success(), "projector rebuild failed: {told}");
+    let contestant = if verify == VERIFY_NONE { REBUILD } else { VERIFIED };
+    meter.pass(contestant, what, Own { elapsed, processor, peak_mb: Some(peak_mb) })
+}
+
+/// The projector as a service over tables that are still empty: from its start until its views are where the log
+/// ends; `views` alone, or all if none is named.
+pub async fn first_fold(arena: &mut Arena, what: &'static str, views: &[&str]) -> Result<Pass> {
     arena.databases.renew().await?;
     let mut connection = arena.databases.connect().await?;
     let meter = arena.meter()?;
@@ -31,7 +70,7 @@ pub async fn pass(arena: &mut Arena, what: &'static str, views: &[&str]) -> Resu
         processor: ProcessorTime::of(projector.pid())?.total(),
         peak_mb: Some(Memory::of(projector.pid())?.peak_mb),
     };
-    let pass = meter.pass(PROJECTOR, what, own)?;
+    let pass = meter.pass(SERVICE, what, own)?;
     if what == ALL_VIEWS {
         arena.ready_after_s.push(projector.ready_after.as_secs_f64());
     }

@@ -3,6 +3,7 @@
 
 mod fold;
 mod left_out;
+mod lines;
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -12,6 +13,7 @@ use crate::{Event, Kind, Timestamp};
 
 pub use fold::{Change, Encoded, Fold};
 pub use left_out::{LeftOut, aggregate_key};
+pub use lines::Lines;
 
 /// An event as it stands in the log.
 #[derive(Clone, Debug, PartialEq)]

@@ -15,10 +15,14 @@ use crate::{
     log::{EventLog, LogError},
 };
 
-/// At most this many frames, and about this many bytes, come with one request: a reader holds a batch that it
-/// gives, and the next, which is on its way meanwhile. More bytes are no faster to read, and slower to hold.
-const BATCH_FRAMES_MAX: u32 = 256;
-const BATCH_BYTES_MAX: u32 = 1024 * 1024;
+/// At most this many frames, and about this many bytes, come with one request: what nats-server keeps in one
+/// block. It reads a block as a whole, and soon forgets it, so that a reader who takes its time over a block in
+/// many requests has it read many times.
+const BATCH_FRAMES_MAX: u32 = 4096;
+const BATCH_BYTES_MAX: u32 = 8 * 1024 * 1024;
+/// The caller gets about this many bytes of them at once, parsed; the rest waits as it came. More are no faster to
+/// read, and slower to hold.
+const PIECE_BYTES: usize = 1024 * 1024;
 /// Between two messages of one batch no more than this may pass.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(2);
 /// On the message that ends a batch: how many messages the stream has after it.
@@ -55,31 +59,27 @@ pub(crate) struct Reader {
 /// A batch that is on its way.
 struct Asked {
     request: Request,
-    batch: Batch,
+    /// The sequence that the next piece begins with.
+    from: u64,
+    /// The next piece, as far as it has come.
+    piece: Vec<Frame>,
+    piece_bytes: usize,
     connection: Connection,
-    /// When the last message of it came, or it was asked.
+    /// When the last message came, or it was asked.
     heard: Instant,
 }
 
-/// What has come of a batch.
-#[derive(Default)]
-struct Batch {
-    /// Its first message, if only one was asked for: it is not parsed.
-    message: Option<(Place, Bytes)>,
-    /// Its frames, up to the first that cannot be read.
-    frames: Vec<Frame>,
-    unreadable: Option<FrameError>,
-}
+impl Asked {
+    /// The sequence after all that has come.
+    fn next(&self) -> u64 {
+        self.piece.last().map_or(self.from, |frame| frame.sequence + 1)
+    }
 
-impl Batch {
-    /// Read as they come, while the next are on their way.
-    fn push(&mut self, place: Place, payload: &[u8]) {
-        if self.unreadable.is_none() {
-            match Frame::read(place, payload) {
-                Ok(frame) => self.frames.push(frame),
-                Err(error) => self.unreadable = Some(error),
-            }
-        }
+    /// The piece, which may be given away now.
+    fn take_piece(&mut self) -> Vec<Frame> {
+        self.from = self.next();
+        self.piece_bytes = 0;
+        std::mem::take(&mut self.piece)
     }
 }
 
@@ -101,34 +101,74 @@ impl Reader {
         Ok(Self { log, inbox, answers, number: 0, asked: None })
     }
 
-    /// The frames from stream sequence `sequence` on: as many as one batch holds, none if there are none.
-    /// Any server that keeps the stream may answer, so the newest frames may be missing. If there are more,
-    /// the next batch is on its way while the caller works on this one.
+    /// The frames from stream sequence `sequence` on: about as many as are good to work on at once, none if there
+    /// are none. Any server that keeps the stream may answer, so the newest frames may be missing. If there are
+    /// more, they are on their way while the caller works on these.
     pub async fn frames(&mut self, sequence: u64) -> Result<Vec<Frame>, LogError> {
-        let (batch, left) = self.batch(Request::frames(sequence)).await?;
-        match batch {
-            // What is readable goes first; the next request meets the error.
-            Batch { frames, unreadable: Some(error), .. } if frames.is_empty() => Err(error.into()),
-            Batch { frames, unreadable: Some(_), .. } => Ok(frames),
-            Batch { frames, .. } => {
-                if let Some(last) = frames.last().filter(|_| left > 0) {
-                    self.ask(Request::frames(last.sequence + 1)).await?;
+        let is_next = |asked: &Asked| asked.from == sequence && asked.request.batch > 1;
+        let mut asked = match self.asked.take().filter(is_next) {
+            Some(asked) => asked,
+            None => self.ask(Request::frames(sequence)).await?,
+        };
+        loop {
+            // It stays with the reader while it waits.
+            self.asked = Some(asked);
+            let answer = self.answered().await?;
+            let Some(ongoing) = self.asked.take() else {
+                return Err(LogError::unavailable("nothing was asked"));
+            };
+            asked = ongoing;
+            let read = match answer {
+                Answer::Frame(place, payload) => {
+                    asked.piece_bytes += payload.len();
+                    Frame::read(place, &payload)
                 }
-                Ok(frames)
+                Answer::Unreadable(error) => Err(error),
+                Answer::End { left } => {
+                    let next = asked.next();
+                    let piece = asked.take_piece();
+                    // A batch without any frame, and yet some after it, would never end.
+                    if left > 0 && next > asked.request.seq {
+                        asked = self.ask(Request::frames(next)).await?;
+                        if piece.is_empty() {
+                            continue;
+                        }
+                        self.asked = Some(asked);
+                    }
+                    return Ok(piece);
+                }
+            };
+            match read {
+                Ok(frame) => asked.piece.push(frame),
+                Err(error) if asked.piece.is_empty() => return Err(error.into()),
+                // What is readable goes first; the next request meets the error.
+                Err(_) => return Ok(asked.take_piece()),
+            }
+            if asked.piece_bytes >= PIECE_BYTES {
+                let piece = asked.take_piece();
+                self.asked = Some(asked);
+                return Ok(piece);
             }
         }
     }
 
     /// The frame at a stream sequence, if there is one; not parsed.
     pub async fn message(&mut self, sequence: u64) -> Result<Option<(Place, Bytes)>, LogError> {
-        let (batch, _) = self.batch(Request::one(sequence)).await?;
-        if let Some(error) = batch.unreadable {
-            return Err(error.into());
+        self.asked = Some(self.ask(Request::one(sequence)).await?);
+        let mut message = None;
+        loop {
+            match self.answered().await? {
+                Answer::Frame(place, payload) => message = Some((place, payload)),
+                Answer::Unreadable(error) => return Err(error.into()),
+                Answer::End { .. } => {
+                    self.asked = None;
+                    return Ok(message.filter(|(place, _): &(Place, Bytes)| place.sequence == sequence));
+                }
+            }
         }
-        Ok(batch.message.filter(|(place, _)| place.sequence == sequence))
     }
 
-    async fn ask(&mut self, request: Request) -> Result<(), LogError> {
+    async fn ask(&mut self, request: Request) -> Result<Asked, LogError> {
         self.number += 1;
         let client = &self.log.client;
         let connection = self.log.connections.of_next_request();
@@ -136,40 +176,29 @@ impl Reader {
         let reply = format!("{}.{}", self.inbox, self.number);
         let payload = serde_json::to_vec(&request).map_err(LogError::unavailable)?;
         client.publish_with_reply(subject, reply, payload.into()).await.map_err(LogError::unavailable)?;
-        self.asked = Some(Asked { request, batch: Batch::default(), connection, heard: Instant::now() });
-        Ok(())
+        let from = request.seq;
+        Ok(Asked { request, from, piece: Vec::new(), piece_bytes: 0, connection, heard: Instant::now() })
     }
 
-    /// One batch, and how many frames come after it.
-    async fn batch(&mut self, request: Request) -> Result<(Batch, u64), LogError> {
-        if self.asked.as_ref().is_none_or(|asked| asked.request != request) {
-            self.ask(request).await?;
-        }
+    /// What comes next of the batch that was asked. What is lost with a connection is asked for again.
+    async fn answered(&mut self) -> Result<Answer, LogError> {
         loop {
             let answer = self.answer().await;
             let Some(asked) = &mut self.asked else {
                 return Err(LogError::unavailable("nothing was asked"));
             };
             match answer {
-                Ok(Some(Answer::Frame(place, payload))) => {
-                    if request.batch == 1 {
-                        asked.batch.message = Some((place, payload));
-                    } else {
-                        asked.batch.push(place, &payload);
-                    }
+                Ok(Some(answer)) => {
                     asked.heard = Instant::now();
-                }
-                Ok(Some(Answer::Unreadable(error))) => {
-                    asked.batch.unreadable.get_or_insert(error);
-                    asked.heard = Instant::now();
-                }
-                Ok(Some(Answer::End { left })) => {
-                    let batch = std::mem::take(&mut asked.batch);
-                    self.asked = None;
-                    return Ok((batch, left));
+                    return Ok(answer);
                 }
                 // Its rest went down with the connection.
-                Ok(None) if asked.connection.was_replaced() => self.ask(request).await?,
+                Ok(None) if asked.connection.was_replaced() => {
+                    let (request, from) = (Request { seq: asked.next(), ..asked.request }, asked.from);
+                    let (piece, piece_bytes) = (std::mem::take(&mut asked.piece), asked.piece_bytes);
+                    let again = self.ask(request).await?;
+                    self.asked = Some(Asked { from, piece, piece_bytes, ..again });
+                }
                 Ok(None) if asked.heard.elapsed() < MESSAGE_TIMEOUT => {}
                 Ok(None) => {
                     self.asked = None;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use event_log::Checkpoint;
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::error::ViewError;
 
@@ -66,6 +66,22 @@ pub async fn try_lock(connection: &mut PgConnection, view: &str, build: i32) -> 
     let lock = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select pg_try_advisory_lock({LOCK})")));
     let lock = lock.bind(view).bind(build.to_string());
     within(ANSWER_TIMEOUT, lock.fetch_one(connection)).await
+}
+
+/// A projector that folds a build which is not in use any more notices within this time.
+const LEAVES_WITHIN: Duration = Duration::from_secs(4);
+const LOCK_RETRY: Duration = Duration::from_millis(100);
+
+/// Takes that lock of a build that is not in use, from which a projector may have yet to go away.
+pub async fn lock_unused(connection: &mut PgConnection, view: &str, build: i32) -> Result<bool, ViewError> {
+    let deadline = Instant::now() + LEAVES_WITHIN;
+    loop {
+        let is_ours = try_lock(connection, view, build).await?;
+        if is_ours || Instant::now() >= deadline {
+            return Ok(is_ours);
+        }
+        sleep(LOCK_RETRY).await;
+    }
 }
 
 /// Whether nobody holds that lock at this moment.

@@ -4,7 +4,10 @@
 //! safe, because they only ever change together with the checkpoint, and a transaction begins by moving that
 //! from where this folder left it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use domain::{
     Recorded, Timestamp,
@@ -19,7 +22,7 @@ use super::{
     error::{ViewError, panic_message},
     held::Held,
     table::Table,
-    write,
+    write::{self, Move, Writes},
 };
 use crate::{
     quarantine::{self, Poison},
@@ -27,11 +30,6 @@ use crate::{
     signal::Change,
 };
 
-/// A transaction writes about this many rows at the most: a rebuild is faster the more events to a row come
-/// together, until they no longer fit into memory.
-const ROWS_CHANGED_MAX: usize = 60_000;
-/// As many stay in memory after a transaction, so that rows that change again and again need not be fetched.
-const ROWS_KEPT_MAX: usize = 20_000;
 /// As many rows may be found by their columns for the events of one batch.
 const ROWS_FOUND_MAX: usize = 100_000;
 /// A signal names as many changed rows at the most; more are signalled as "everything".
@@ -40,14 +38,19 @@ const ROWS_SIGNALLED_MAX: usize = 1_000;
 pub struct Folder {
     pub definition: &'static Definition,
     pub build: i32,
-    pub table: Table,
+    pub table: Arc<Table>,
     pub held: Held,
-    /// The build that must be the one in use when something is committed; none if it need not be.
-    pub must_be_in_use: bool,
+    /// The build must be the one in use when something is committed.
+    must_be_in_use: bool,
+    /// The known rows take about this much memory at the most; and as much again those that were let go of last.
+    bytes_max: usize,
+    /// There is no row in the table yet, so none need be looked for.
+    is_empty: bool,
     /// Up to where it is committed.
     pub stored: Checkpoint,
-    /// Up to where events were taken in.
+    /// Up to where events were taken in; and up to where they were when this was last prepared to be written.
     taken: Checkpoint,
+    taken_before: Checkpoint,
     fold: Box<dyn Fold>,
     /// Keys that have gone into quarantine since the last commit.
     poisons: Vec<Poison>,
@@ -71,16 +74,21 @@ impl Folder {
         connection: &mut PgConnection,
         definition: &'static Definition,
         build: &Build,
+        bytes_max: usize,
     ) -> Result<Self, ViewError> {
         let open = async {
+            let table = Table::load(connection, definition, build).await?;
             Ok::<_, ViewError>(Self {
                 definition,
                 build: build.number,
-                table: Table::load(connection, definition, build).await?,
+                is_empty: table.is_empty(connection).await?,
+                table: Arc::new(table),
+                bytes_max,
                 held: Held::load(connection, definition.name, build.number).await?,
                 must_be_in_use: build.is_in_use,
                 stored: build.checkpoint,
                 taken: build.checkpoint,
+                taken_before: build.checkpoint,
                 fold: (definition.fold)(),
                 poisons: Vec::new(),
                 time: None,
@@ -89,9 +97,14 @@ impl Folder {
         within(ANSWER_TIMEOUT, open).await
     }
 
+    /// Up to where events were taken in.
+    pub fn position(&self) -> u64 {
+        self.taken.position
+    }
+
     /// Whether it is time to commit.
     pub fn is_full(&self) -> bool {
-        self.fold.changed_count() >= ROWS_CHANGED_MAX
+        self.fold.bytes() >= self.bytes_max
     }
 
     /// Folds frames in memory, fetching the rows that they touch.
@@ -112,7 +125,7 @@ impl Folder {
             Step::Apply(recorded, touch) => (recorded, touch),
             Step::Unreadable(unreadable) => {
                 if !self.held.leaves_out_unreadable(unreadable) {
-                    self.held.put(unreadable.aggregate_key.clone())?;
+                    self.held.put(unreadable.aggregate_key.clone(), unreadable.position)?;
                     self.poisons.push(unreadable.as_ref().into());
                 }
                 return Ok(());
@@ -165,6 +178,9 @@ impl Folder {
                 self.load(key, row)?;
             }
         }
+        if self.is_empty {
+            return Ok(());
+        }
         let keys = touches().filter_map(|(_, touch)| match touch {
             Touch::Row(key) if !self.fold.knows(key) => Some(key.as_str()),
             _ => None,
@@ -204,6 +220,17 @@ impl Folder {
 
     /// Writes what was taken in: rows, quarantine and checkpoint in one transaction.
     pub async fn commit(&mut self, connection: &mut PgConnection) -> Result<Committed, ViewError> {
+        let (writes, committed) = self.prepare()?;
+        if let Some(writes) = writes {
+            writes.commit(connection).await?;
+            self.committed(&writes);
+        }
+        Ok(committed)
+    }
+
+    /// What [`Folder::commit`] would write, if anything. More may be taken in while it is being written; but it
+    /// must have been written before this is asked again, and after a failure this folder is of no use.
+    pub fn prepare(&mut self) -> Result<(Option<Writes>, Committed), ViewError> {
         let changed = self.fold.changed();
         let changes = if changed.len() <= ROWS_SIGNALLED_MAX {
             let rows = self.fold.changes(&changed).map_err(ViewError::NewRow)?;
@@ -211,38 +238,40 @@ impl Folder {
         } else {
             None
         };
-        if self.taken != self.stored {
-            self.write(connection, &changed).await?;
+        let committed = Committed { position: self.taken.position, changes, time: self.time };
+        if self.taken == self.taken_before {
+            return Ok((None, committed));
         }
-        self.fold.settle(ROWS_KEPT_MAX);
-        self.settled();
-        Ok(Committed { position: self.stored.position, changes, time: self.time })
+        let (poisons, counted) = (std::mem::take(&mut self.poisons), self.held.take_counted());
+        let checkpoint = self.step_from(self.taken_before, self.taken);
+        let writes =
+            Writes::of(self.table.clone(), checkpoint, self.fold.as_ref(), &changed, poisons, counted)?;
+        self.taken_before = self.taken;
+        self.is_empty = self.is_empty && changed.is_empty();
+        self.fold.settle(self.bytes_max);
+        Ok((Some(writes), committed))
     }
 
-    async fn write(&mut self, connection: &mut PgConnection, changed: &[String]) -> Result<(), ViewError> {
-        let (view, build) = (self.definition.name, self.build);
-        if changed.is_empty() && self.poisons.is_empty() && self.held.has_counted_nothing() {
-            return write::move_checkpoint(connection, self, self.taken).await;
-        }
-        let mut transaction = write::begin(connection).await?;
-        // First, because it locks: a projector that lost the view waits here for the one that has it, and
-        // leaves before it has touched a row.
-        write::move_checkpoint(&mut transaction, self, self.taken).await?;
-        write::rows(&mut transaction, &self.table, self.fold.as_ref(), changed).await?;
-        for poison in &self.poisons {
-            within(ANSWER_TIMEOUT, quarantine::put(&mut transaction, view, build, poison)).await?;
-        }
-        within(ANSWER_TIMEOUT, self.held.count(&mut transaction, view, build)).await?;
-        within(ANSWER_TIMEOUT, transaction.commit()).await
+    /// What was prepared is written.
+    pub fn committed(&mut self, writes: &Writes) {
+        self.say(writes.poisons());
+        self.stored = writes.checkpoint.to;
     }
 
-    /// What was taken in is committed.
-    fn settled(&mut self) {
-        for Poison { key, position, error, .. } in self.poisons.drain(..) {
+    fn step_from(&self, from: Checkpoint, to: Checkpoint) -> Move {
+        let Self { definition, build, must_be_in_use, .. } = *self;
+        Move { view: definition.name, build, must_be_in_use, from, to }
+    }
+
+    /// Shows that nobody else has folded the build, and keeps others from it until the transaction ends.
+    pub async fn stay(&self, transaction: &mut PgConnection) -> Result<(), ViewError> {
+        self.step_from(self.stored, self.stored).run(transaction).await
+    }
+
+    fn say(&self, poisons: &[Poison]) {
+        for Poison { key, position, error, .. } in poisons {
             tracing::error!(view = self.definition.name, key, position, error, "put into quarantine");
         }
-        self.held.counted();
-        self.stored = self.taken;
     }
 
     /// Folds one frame event by event, each row by itself, and puts those keys into quarantine that cannot be
@@ -259,7 +288,7 @@ impl Folder {
         // What the failed attempt put and counted there is not in the database.
         self.held = within(ANSWER_TIMEOUT, Held::load(connection, view, build)).await?;
         let mut transaction = write::begin(connection).await?;
-        write::move_checkpoint(&mut transaction, self, frame.end).await?;
+        self.step_from(self.stored, frame.end).run(&mut transaction).await?;
         for step in &frame.steps {
             let Step::Apply(recorded, touch) = step else {
                 self.step(step)?;
@@ -279,19 +308,27 @@ impl Folder {
                 else {
                     continue;
                 };
-                self.held.put(key.clone())?;
+                self.held.put(key.clone(), recorded.position)?;
                 self.poisons.push(Poison::of_row(key, recorded, error));
             }
         }
         for poison in &self.poisons {
             within(ANSWER_TIMEOUT, quarantine::put(&mut transaction, view, build, poison)).await?;
         }
-        within(ANSWER_TIMEOUT, self.held.count(&mut transaction, view, build)).await?;
+        within(ANSWER_TIMEOUT, quarantine::count(&mut transaction, view, build, &self.held.take_counted()))
+            .await?;
         within(ANSWER_TIMEOUT, transaction.commit()).await?;
-        self.taken = frame.end;
+        self.say(&self.poisons);
+        self.poisons.clear();
+        (self.taken, self.taken_before, self.stored) = (frame.end, frame.end, frame.end);
+        self.is_empty = false;
         self.time = frame.time.or(self.time);
-        self.settled();
         Ok(Committed { position: self.stored.position, changes: None, time: self.time })
+    }
+
+    /// Lets go of all rows in memory. Nothing may be taken in and uncommitted.
+    pub fn forget_rows(&mut self) {
+        self.fold = (self.definition.fold)();
     }
 
     /// These rows were written by somebody else, together with the quarantine.

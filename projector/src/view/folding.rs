@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::{
     batch::{Batch, UnknownEvents},
+    behind::Behind,
     error::ViewError,
     folder::{Committed, Folder},
     reader::Reader,
@@ -25,6 +26,18 @@ pub struct Folding {
     reader: Reader,
     /// Up to this position it is folded frame by frame.
     careful_until: u64,
+    /// Writes while more is taken in; without, one is done after the other.
+    behind: Option<Behind>,
+}
+
+/// How a build is folded.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub unknown_events: UnknownEvents,
+    /// Memory for rows.
+    pub bytes_max: usize,
+    /// Up to this position frame by frame.
+    pub careful_until: u64,
 }
 
 /// How much is folded into one transaction.
@@ -52,12 +65,33 @@ impl Folding {
         log: &EventLog,
         definition: &'static Definition,
         build: &Build,
-        unknown: UnknownEvents,
-        careful_until: u64,
+        settings: Settings,
     ) -> Result<Self, ViewError> {
-        let folder = Folder::open(connection, definition, build).await?;
-        let reader = Reader::start(log, folder.stored, definition, unknown);
-        Ok(Self { folder, reader, careful_until })
+        let Settings { unknown_events, bytes_max, careful_until } = settings;
+        let folder = Folder::open(connection, definition, build, bytes_max).await?;
+        let reader = Reader::start(log, folder.stored, definition, unknown_events);
+        Ok(Self { folder, reader, careful_until, behind: None })
+    }
+
+    /// From now on, what is committed is written in a session of its own while more is taken in: it is certain
+    /// only after [`Folding::finish`].
+    pub fn write_behind(&mut self, connection: PgConnection) {
+        self.behind = Some(Behind::new(connection));
+    }
+
+    /// Waits until everything is written that was committed.
+    pub async fn finish(&mut self) -> Result<(), ViewError> {
+        let Some(behind) = &mut self.behind else { return Ok(()) };
+        let done = behind.done(&mut self.folder).await;
+        self.note_poison(done, self.folder.position())
+    }
+
+    /// If an event may be to blame, all up to `end` is to be folded carefully.
+    fn note_poison<T>(&mut self, result: Result<T, ViewError>, end: u64) -> Result<T, ViewError> {
+        if result.as_ref().is_err_and(ViewError::may_be_poison) {
+            self.careful_until = end;
+        }
+        result
     }
 
     /// Waits for what comes next. The first batch shows that the checkpoint was found in the log; it may be
@@ -75,7 +109,7 @@ impl Folding {
         gather: Gather,
     ) -> Result<Step, ViewError> {
         let started = Instant::now();
-        let (committed, events) = if self.folder.stored.position < self.careful_until {
+        let (committed, events) = if self.folder.position() < self.careful_until {
             (self.fold_carefully(connection, &batch).await?, batch.read)
         } else {
             self.fold_in_bulk(connection, batch, gather, started).await?
@@ -91,7 +125,7 @@ impl Folding {
         started: Instant,
     ) -> Result<(Committed, u64), ViewError> {
         let mut events = 0;
-        let mut end = self.folder.stored.position;
+        let mut end = self.folder.position();
         let mut next = Some(batch);
         let folded = async {
             while let Some(batch) = next.take() {
@@ -102,13 +136,13 @@ impl Folding {
                     next = self.reader.next_within(gather.patience).await;
                 }
             }
-            self.folder.commit(connection).await
+            match &mut self.behind {
+                Some(behind) => behind.begin(&mut self.folder).await,
+                None => self.folder.commit(connection).await,
+            }
         };
         let folded = folded.await;
-        if folded.as_ref().is_err_and(ViewError::may_be_poison) {
-            self.careful_until = end;
-        }
-        Ok((folded?, events))
+        Ok((self.note_poison(folded, end)?, events))
     }
 
     async fn fold_carefully(

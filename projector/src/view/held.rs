@@ -25,8 +25,8 @@ pub struct Held {
 impl Held {
     pub async fn load(connection: &mut PgConnection, view: &str, build: i32) -> Result<Self, ViewError> {
         let mut held = Self::default();
-        for key in quarantine::keys(connection, view, build).await? {
-            held.put(key)?;
+        for (position, key) in quarantine::keys(connection, view, build).await? {
+            held.put(key, position)?;
         }
         for (position, key) in quarantine::skipped(connection, view).await? {
             held.left_out.skip(position, key);
@@ -43,11 +43,12 @@ impl Held {
         self.left_out.held()
     }
 
-    pub fn put(&mut self, key: String) -> Result<(), ViewError> {
+    /// Holds the key back from the event at `position` on.
+    pub fn put(&mut self, key: String, position: u64) -> Result<(), ViewError> {
         if self.len() >= KEYS_MAX {
             return Err(ViewError::TooManyQuarantined { keys: self.len() });
         }
-        self.left_out.hold(key);
+        self.left_out.hold(key, position);
         Ok(())
     }
 
@@ -75,31 +76,16 @@ impl Held {
         if self.left_out.is_empty() {
             return false;
         }
-        if self.left_out.holds(key) {
+        if self.left_out.holds(position, key) {
             *self.counted.entry(key.to_owned()).or_default() += 1;
             return true;
         }
         self.left_out.skips(position, key)
     }
 
-    /// Tells the database what was counted. Part of a transaction of the caller.
-    pub async fn count(
-        &self,
-        connection: &mut PgConnection,
-        view: &str,
-        build: i32,
-    ) -> Result<(), ViewError> {
-        let counted = self.counted.iter().map(|(key, count)| (key.as_str(), *count));
-        quarantine::count(connection, view, build, counted).await
-    }
-
-    pub fn has_counted_nothing(&self) -> bool {
-        self.counted.is_empty()
-    }
-
-    /// What was counted is in the database now.
-    pub fn counted(&mut self) {
-        self.counted.clear();
+    /// What was counted since this was last asked.
+    pub fn take_counted(&mut self) -> Vec<(String, u64)> {
+        std::mem::take(&mut self.counted).into_iter().collect()
     }
 }
 
@@ -122,7 +108,7 @@ mod tests {
     #[test]
     fn what_is_held_back_is_counted_and_what_is_skipped_is_not() {
         let mut held = Held::default();
-        held.put(aggregate_key("account", Uuid::from_u128(1))).unwrap();
+        held.put(aggregate_key("account", Uuid::from_u128(1)), 7).unwrap();
         held.left_out.skip(9, "a".into());
         assert!(held.leaves_out_aggregate(&closed(1, 7)) && !held.leaves_out_aggregate(&closed(2, 8)));
         assert!(held.leaves_out("a", 9) && !held.leaves_out("a", 10));
@@ -133,8 +119,8 @@ mod tests {
     fn quarantine_has_a_bound() {
         let mut held = Held::default();
         for key in 0..KEYS_MAX {
-            held.put(key.to_string()).unwrap();
+            held.put(key.to_string(), 1).unwrap();
         }
-        assert!(matches!(held.put("one more".into()), Err(ViewError::TooManyQuarantined { .. })));
+        assert!(matches!(held.put("one more".into(), 1), Err(ViewError::TooManyQuarantined { .. })));
     }
 }

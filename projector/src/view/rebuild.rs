@@ -14,8 +14,8 @@ use super::{
     Task,
     batch::UnknownEvents,
     database::{self, ANSWER_TIMEOUT, within},
-    error::ViewError,
-    folding::{Folding, Gather},
+    error::{ViewError, chain},
+    folding::{self, Folding, Gather},
     verify::{Verify, verify},
 };
 use crate::{
@@ -85,7 +85,12 @@ pub struct Settings {
     pub verify: Verify,
     /// Switch even if more keys are in quarantine than in the build in use.
     pub accept_quarantine: bool,
+    /// Memory for rows that have yet to be written: the more, the faster rows are folded that change often.
+    pub bytes_max: usize,
 }
+
+/// Memory that rebuilds at the same time share, as far as it can be shared.
+pub const BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// What it takes to rebuild a view.
 pub struct Rebuild<'a> {
@@ -110,6 +115,8 @@ pub async fn by_service(task: &Task, mut connection: PgConnection) -> Result<(),
             unknown_events: task.unknown_events,
             verify: Verify::Sample,
             accept_quarantine: false,
+            // All views may be rebuilt at once.
+            bytes_max: BYTES_MAX / 4,
         },
         me: &task.me,
         progress: &move |progress| status.rebuilding(progress),
@@ -180,6 +187,8 @@ impl Rebuild<'_> {
         let begun_at = folding.folder.stored.position;
         self.leave_out_indexes(connection, &build).await?;
         self.fold(connection, &mut folding, &build).await?;
+        // From here on there is little to be folded, and memory is of use elsewhere.
+        folding.folder.forget_rows();
         self.make_indexes(connection, &mut folding, &build).await?;
         self.fold(connection, &mut folding, &build).await?;
         let rows_verified = match self.settings.which {
@@ -217,7 +226,7 @@ impl Rebuild<'_> {
                 None => within(ANSWER_TIMEOUT, registry::create(connection, view, ours)).await?,
             },
         };
-        if !database::try_lock(connection, view, build.number).await? {
+        if !database::lock_unused(connection, view, build.number).await? {
             let by = build.folded_by.unwrap_or_else(|| "another session".to_owned());
             return Err(RebuildError::Locked { build: build.number, by });
         }
@@ -234,15 +243,13 @@ impl Rebuild<'_> {
     ) -> Result<Folding, ViewError> {
         let view = self.definition.name;
         let build = within(ANSWER_TIMEOUT, registry::find(connection, view, build.number)).await?;
-        Folding::open(
-            connection,
-            self.log,
-            self.definition,
-            &build,
-            self.settings.unknown_events,
-            careful_until,
-        )
-        .await
+        let Settings { unknown_events, bytes_max, .. } = self.settings;
+        let settings = folding::Settings { unknown_events, bytes_max, careful_until };
+        let mut folding = Folding::open(connection, self.log, self.definition, &build, settings).await?;
+        let mut writer = database::connect(&self.options, &format!("{view}, writing behind")).await?;
+        database::be_patient(&mut writer).await?;
+        folding.write_behind(writer);
+        Ok(folding)
     }
 
     fn progress(&self, phase: Phase, build: i32, position: u64, head: u64) {
@@ -338,19 +345,20 @@ impl Rebuild<'_> {
     ) -> Result<(), ViewError> {
         let mut head = self.head().await?;
         loop {
-            let position = folding.folder.stored.position;
+            let position = folding.folder.position();
             if position >= head {
                 head = self.head().await?;
             }
             self.progress(Phase::Folding, build.number, position, head.max(position));
-            if position >= head {
+            if position < head {
+                self.fold_some(connection, folding, build).await?;
+            } else if self.finish(connection, folding, build).await? {
                 return Ok(());
             }
-            self.fold_some(connection, folding, build).await?;
         }
     }
 
-    /// Folds one transaction's worth; or sees to it that the next attempt is careful, if an event is to blame.
+    /// Folds one transaction's worth.
     async fn fold_some(
         &self,
         connection: &mut PgConnection,
@@ -358,13 +366,38 @@ impl Rebuild<'_> {
         build: &Build,
     ) -> Result<(), ViewError> {
         let batch = folding.next().await?;
-        match folding.commit(connection, batch, GATHER).await {
-            Ok(_) => Ok(()),
+        let result = folding.commit(connection, batch, GATHER).await.map(|_| ());
+        self.go_on(connection, folding, build, result).await?;
+        Ok(())
+    }
+
+    /// Waits until all is written that was folded; says whether it is.
+    async fn finish(
+        &self,
+        connection: &mut PgConnection,
+        folding: &mut Folding,
+        build: &Build,
+    ) -> Result<bool, ViewError> {
+        let result = folding.finish().await;
+        self.go_on(connection, folding, build, result).await
+    }
+
+    /// If an event may be to blame, goes back to what is stored, and on from there with care; then this is false.
+    async fn go_on(
+        &self,
+        connection: &mut PgConnection,
+        folding: &mut Folding,
+        build: &Build,
+        result: Result<(), ViewError>,
+    ) -> Result<bool, ViewError> {
+        match result {
+            Ok(()) => Ok(true),
             Err(error)
                 if error.may_be_poison() && folding.careful_until() > folding.folder.stored.position =>
             {
+                tracing::warn!(view = self.definition.name, error = chain(error), "folding with care");
                 *folding = self.open(connection, build, folding.careful_until()).await?;
-                Ok(())
+                Ok(false)
             }
             Err(error) => Err(error),
         }
@@ -430,6 +463,7 @@ impl Rebuild<'_> {
                 return Ok(None);
             }
             self.fold_some(connection, folding, build).await?;
+            self.finish(connection, folding, build).await?;
         }
         let old = sqlx::query_scalar("select count(*) from quarantine where view = $1 and build = $2");
         let old: i64 = within(ANSWER_TIMEOUT, old.bind(view).bind(from).fetch_one(&mut *switch)).await?;

@@ -13,7 +13,7 @@ use super::{
     database::{self, ANSWER_TIMEOUT, within},
     error::ViewError,
     folder::Committed,
-    folding::{Folding, Gather},
+    folding::{Folding, Gather, Settings},
     rebuild, refold,
 };
 use crate::{
@@ -32,6 +32,8 @@ const STANDBY_RETRY: Duration = Duration::from_millis(500);
 const TRIES_BEFORE_INSISTING: u32 = 3;
 /// How often a session makes sure that it still has the view, and looks for requests.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Rows in memory, so that those need not be fetched which change again and again.
+const BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What has been read already is shown together; nothing is waited for, and not for long.
 const GATHER: Gather = Gather { within: Duration::from_millis(200), patience: Duration::ZERO };
 
@@ -57,10 +59,12 @@ pub async fn run(task: &Task, shutdown: &Shutdown) -> Result<(), ViewError> {
     }
     let taken_over = shutdown.run_until_cancelled(take_over(task, &mut connection)).await;
     if let Some((build, place)) = taken_over.transpose()? {
-        let (definition, unknown) = (task.definition, task.unknown_events);
-        let careful_until = task.careful_until();
-        let folding =
-            Folding::open(&mut connection, &task.log, definition, &build, unknown, careful_until).await?;
+        let settings = Settings {
+            unknown_events: task.unknown_events,
+            bytes_max: BYTES_MAX,
+            careful_until: task.careful_until(),
+        };
+        let folding = Folding::open(&mut connection, &task.log, task.definition, &build, settings).await?;
         let may_yield_at = Instant::now() + CHECK_EVERY;
         let session =
             Session { task, connection: &mut connection, folding, place: Some(place), may_yield_at };
@@ -161,7 +165,9 @@ impl Session<'_> {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
                 refolded = refold::done(&mut refolding) => {
-                    let committed = refolded?.finish(self.connection, &mut self.folding.folder).await?;
+                    let refolded = refolded?.finish(self.connection, &mut self.folding.folder).await?;
+                    // If it came to nothing, the next check finds that it is still asked for.
+                    let Some(committed) = refolded else { continue };
                     self.task.status.quarantined(self.folding.folder.held.len());
                     signaller.changed(committed.position, committed.changes).await;
                     continue;

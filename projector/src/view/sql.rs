@@ -4,6 +4,8 @@
 /// The statements of one table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statements {
+    /// With its schema, quoted.
+    table: String,
     /// Reads rows, up to the condition.
     rows: String,
     /// `$1`: keys as texts. Gives key and row, the row as JSON.
@@ -13,6 +15,7 @@ pub struct Statements {
     /// `$1`: keys as texts.
     pub delete: String,
     pub count: String,
+    pub is_empty: String,
     /// Gives the same as `select` for one of `$1` equal parts of all keys, the one with the number `$2`: the
     /// first four bytes of the SHA-256 of its text decide where a key belongs.
     pub select_part: String,
@@ -41,12 +44,20 @@ impl Statements {
             ),
             delete: format!("delete from {table} where {key} = any({keys})"),
             count: format!("select count(*) from {table}"),
+            is_empty: format!("select not exists (select from {table})"),
             select_part: format!(
                 "{rows} where (('x' || encode(substr(sha256(convert_to(r.{key}::text, 'UTF8')), 1, 4), 'hex'))::bit(32)\
                  ::bigint & 4294967295) % $1 = $2"
             ),
             rows,
+            table,
         }
+    }
+
+    /// Takes new rows as lines of these columns.
+    pub fn copy(&self, columns: &[&str]) -> String {
+        let columns: Vec<String> = columns.iter().map(|column| quote(column)).collect();
+        format!("copy {} ({}) from stdin", self.table, columns.join(", "))
     }
 
     /// `$1`: values of the column as texts. `$2`: how many rows at the most. Gives the same as `select`.
@@ -82,6 +93,15 @@ mod tests {
              select \"id\", \"email\", \"status\" \
              from json_populate_recordset(null::\"public\".\"accounts\", $1::text::json) \
              on conflict (\"id\") do update set \"email\" = excluded.\"email\", \"status\" = excluded.\"status\""
+        );
+    }
+
+    #[test]
+    fn new_rows_are_copied() {
+        let statements = Statements::new("public", "accounts", "id", "uuid", &["id", "email"]);
+        assert_eq!(
+            statements.copy(&["id", "email"]),
+            "copy \"public\".\"accounts\" (\"id\", \"email\") from stdin"
         );
     }
 

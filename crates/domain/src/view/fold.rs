@@ -2,23 +2,18 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use serde::Serialize;
 use serde_json::Value;
 
-use super::{Recorded, Touch, View};
+use super::{Lines, Recorded, Touch, View};
 
 /// Rows of one view. What was loaded or made stays known until it is forgotten.
 pub trait Fold: Send + Sync {
     /// Whether the row with this key, or that there is none, is known.
     fn knows(&self, key: &str) -> bool;
 
-    /// How many rows are known.
-    fn len(&self) -> usize;
-
-    /// Whether no row is known.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
+    /// About how much memory is taken by the rows that are known since the last [`Fold::settle`] that let go of
+    /// others.
+    fn bytes(&self) -> usize;
 
     /// Makes a stored row known, or that there is none.
     fn load(&mut self, key: String, row: Option<&str>) -> Result<(), serde_json::Error>;
@@ -47,17 +42,15 @@ pub trait Fold: Send + Sync {
     /// lock rows crosswise.
     fn changed(&self) -> Vec<String>;
 
-    /// How many they are at the most.
-    fn changed_count(&self) -> usize;
-
-    /// Those of these rows that are not what they were, for the database.
-    fn encode(&self, keys: &[String]) -> Result<Encoded, serde_json::Error>;
+    /// Those of these rows that are not what they were, for the database. With `copies`, new ones as lines.
+    fn encode(&self, keys: &[String], copies: bool) -> Result<Encoded, serde_json::Error>;
 
     /// Those of these rows that are not what they were, before and after.
     fn changes(&self, keys: &[String]) -> Result<Vec<Change>, serde_json::Error>;
 
-    /// What was changed is stored now. Forgets all rows if there are more than `rows_max`.
-    fn settle(&mut self, rows_max: usize);
+    /// What was changed is stored now, or will be before this is called again. If the known rows take more than
+    /// `bytes_max`, those are let go of that were let go of before already and not touched since.
+    fn settle(&mut self, bytes_max: usize);
 
     fn forget(&mut self, key: &str);
 }
@@ -65,7 +58,9 @@ pub trait Fold: Send + Sync {
 /// Rows on their way to the database.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Encoded {
-    /// A JSON array of the rows that are there.
+    /// Rows that are not there yet.
+    pub new: Lines,
+    /// A JSON array of other rows, of which some may not be there yet either.
     pub rows: String,
     /// How many those are.
     pub count: usize,
@@ -82,42 +77,63 @@ pub struct Change {
 }
 
 pub(super) fn new<V: View>() -> Box<dyn Fold> {
-    Box::new(Rows::<V> { rows: HashMap::new(), changed: Vec::new(), found: Found::default() })
+    let (rows, former) = (HashMap::new(), HashMap::new());
+    Box::new(Rows::<V> { rows, former, changed: Vec::new(), found: Found::default() })
 }
 
 struct Rows<V: View> {
     rows: HashMap<String, Row<V::Row>>,
-    /// The keys of the rows with a `before`.
+    /// The rows that were let go of last. They may be on their way to the database still.
+    former: HashMap<String, Row<V::Row>>,
+    /// The keys of the rows to which events were applied.
     changed: Vec<String>,
     found: Found,
 }
 
 struct Row<R> {
-    /// As it is stored, once events were applied to it.
-    before: Option<Option<R>>,
     now: Option<R>,
+    stored: Stored<R>,
+}
+
+/// A row as it is stored.
+enum Stored<R> {
+    /// No event was applied since.
+    Same,
+    Nothing,
+    Row(Box<R>),
 }
 
 impl<R: PartialEq> Row<R> {
-    /// What it was, if it is another now.
-    fn changed_from(&self) -> Option<&Option<R>> {
-        self.before.as_ref().filter(|before| **before != self.now)
+    fn known(now: Option<R>) -> Self {
+        Self { now, stored: Stored::Same }
+    }
+
+    fn is_changed(&self) -> bool {
+        match (&self.stored, &self.now) {
+            (Stored::Same, _) | (Stored::Nothing, None) => false,
+            (Stored::Nothing, Some(_)) | (Stored::Row(_), None) => true,
+            (Stored::Row(stored), Some(now)) => **stored != *now,
+        }
     }
 }
 
+/// A key of a few dozen characters, and what the allocator needs.
+const KEY_BYTES: usize = 64;
+
 impl<V: View> Fold for Rows<V> {
     fn knows(&self, key: &str) -> bool {
-        self.rows.contains_key(key)
+        self.rows.contains_key(key) || self.former.contains_key(key)
     }
 
-    fn len(&self) -> usize {
-        self.rows.len()
+    fn bytes(&self) -> usize {
+        // The table is at the most seven eighths full.
+        self.rows.capacity() * (size_of::<(String, Row<V::Row>)>() + 1) + self.rows.len() * KEY_BYTES
     }
 
     fn load(&mut self, key: String, row: Option<&str>) -> Result<(), serde_json::Error> {
         let now: Option<V::Row> = row.map(serde_json::from_str).transpose()?;
         self.found.moved::<V>(&key, None, now.as_ref());
-        self.rows.insert(key, Row { before: None, now });
+        self.rows.insert(key, Row::known(now));
         Ok(())
     }
 
@@ -132,10 +148,16 @@ impl<V: View> Fold for Rows<V> {
     fn apply_to(&mut self, key: &str, recorded: &Recorded) {
         let row = match self.rows.get_mut(key) {
             Some(row) => row,
-            None => self.rows.entry(key.to_owned()).or_insert(Row { before: None, now: None }),
+            None => {
+                let (key, row) = match self.former.remove_entry(key) {
+                    Some(former) => former,
+                    None => (key.to_owned(), Row::known(None)),
+                };
+                self.rows.entry(key).or_insert(row)
+            }
         };
-        if row.before.is_none() {
-            row.before = Some(row.now.clone());
+        if matches!(row.stored, Stored::Same) {
+            row.stored = row.now.clone().map_or(Stored::Nothing, |row| Stored::Row(Box::new(row)));
             self.changed.push(key.to_owned());
         }
         let was = if V::FOUND_BY.is_empty() { None } else { row.now.clone() };
@@ -149,19 +171,22 @@ impl<V: View> Fold for Rows<V> {
         keys
     }
 
-    fn changed_count(&self) -> usize {
-        self.changed.len()
-    }
-
-    fn encode(&self, keys: &[String]) -> Result<Encoded, serde_json::Error> {
+    fn encode(&self, keys: &[String], mut copies: bool) -> Result<Encoded, serde_json::Error> {
         let mut rows = Vec::new();
         let mut encoded = Encoded::default();
         for key in keys {
-            let Some(row) = self.rows.get(key).filter(|row| row.changed_from().is_some()) else { continue };
+            let Some(row) = self.rows.get(key).filter(|row| row.is_changed()) else { continue };
             let Some(now) = &row.now else {
                 encoded.gone.push(key.clone());
                 continue;
             };
+            if copies && matches!(row.stored, Stored::Nothing) {
+                // Rows of this type cannot be lines; nobody need try again.
+                copies = encoded.new.push(now).is_ok();
+                if copies {
+                    continue;
+                }
+            }
             rows.push(if encoded.count == 0 { b'[' } else { b',' });
             serde_json::to_writer(&mut rows, now)?;
             encoded.count += 1;
@@ -172,41 +197,41 @@ impl<V: View> Fold for Rows<V> {
     }
 
     fn changes(&self, keys: &[String]) -> Result<Vec<Change>, serde_json::Error> {
-        let changed = keys.iter().filter_map(|key| {
-            let row = self.rows.get(key)?;
-            Some((key, row.changed_from()?, &row.now))
-        });
+        let changed = keys.iter().filter_map(|key| Some((key, self.rows.get(key)?)));
         changed
-            .map(|(key, before, now)| {
-                Ok(Change { key: key.clone(), before: to_value(before)?, after: to_value(now)? })
+            .filter(|(_, row)| row.is_changed())
+            .map(|(key, row)| {
+                let before = match &row.stored {
+                    Stored::Row(row) => Some(serde_json::to_value(row)?),
+                    Stored::Same | Stored::Nothing => None,
+                };
+                let after = row.now.as_ref().map(serde_json::to_value).transpose()?;
+                Ok(Change { key: key.clone(), before, after })
             })
             .collect()
     }
 
-    fn settle(&mut self, rows_max: usize) {
-        let changed = std::mem::take(&mut self.changed);
-        if self.rows.len() > rows_max {
-            self.rows = HashMap::new();
-            self.found = Found::default();
-            return;
-        }
-        for key in changed {
+    fn settle(&mut self, bytes_max: usize) {
+        for key in std::mem::take(&mut self.changed) {
             if let Some(row) = self.rows.get_mut(&key) {
-                row.before = None;
+                row.stored = Stored::Same;
+            }
+        }
+        if self.bytes() > bytes_max {
+            self.former = std::mem::take(&mut self.rows);
+            self.found = Found::default();
+            for (key, row) in &self.former {
+                self.found.moved::<V>(key, None, row.now.as_ref());
             }
         }
     }
 
     fn forget(&mut self, key: &str) {
-        if let Some(row) = self.rows.remove(key) {
+        for row in [self.rows.remove(key), self.former.remove(key)].into_iter().flatten() {
             self.found.moved::<V>(key, row.now.as_ref(), None);
         }
         self.changed.retain(|changed| changed != key);
     }
-}
-
-fn to_value<R: Serialize>(row: &Option<R>) -> Result<Option<Value>, serde_json::Error> {
-    row.as_ref().map(serde_json::to_value).transpose()
 }
 
 /// The known rows by their values in the columns of [`View::FOUND_BY`].
@@ -351,21 +376,39 @@ mod tests {
     fn a_row_is_written_only_if_it_is_not_what_it_was() {
         let mut fold = folded(&[registered(1, "eu")]);
         let keys = fold.changed();
-        assert_eq!(fold.encode(&keys).unwrap().count, 1);
-        fold.settle(10);
+        assert_eq!(fold.encode(&keys, false).unwrap().count, 1);
+        fold.settle(usize::MAX);
         assert!(fold.knows(&keys[0]) && fold.changed().is_empty());
         fold.apply_to(&keys[0], &registered(1, "eu"));
-        assert_eq!(fold.encode(&keys).unwrap(), Encoded { rows: "[]".into(), count: 0, gone: vec![] });
+        assert_eq!(fold.encode(&keys, true).unwrap(), Encoded { rows: "[]".into(), ..Encoded::default() });
         fold.apply_to(&keys[0], &event(1, "account.closed", "{}"));
-        assert_eq!(fold.encode(&keys).unwrap().gone, keys);
+        assert_eq!(fold.encode(&keys, true).unwrap().gone, keys);
     }
 
     #[test]
-    fn more_rows_than_may_be_kept_are_forgotten_once_they_are_stored() {
+    fn new_rows_are_lines_and_changed_ones_are_not() {
+        let mut fold = folded(&[]);
+        let stored = Uuid::from_u128(1).to_string();
+        fold.load(stored.clone(), Some(&format!(r#"{{"id":"{stored}","region":"us","moves":7}}"#))).unwrap();
+        fold.apply_to(&stored, &registered(1, "eu"));
+        fold.apply_to(&Uuid::from_u128(2).to_string(), &registered(2, "eu"));
+        let encoded = fold.encode(&fold.changed(), true).unwrap();
+        assert_eq!((encoded.new.count, encoded.count), (1, 1));
+        assert_eq!(encoded.new.text, format!("{}\teu\t0\n", Uuid::from_u128(2)));
+    }
+
+    #[test]
+    fn rows_are_let_go_of_in_two_steps_so_that_those_on_their_way_to_the_database_are_known() {
         let mut fold = folded(&[registered(1, "eu"), registered(2, "eu")]);
+        let keys = fold.changed();
         fold.settle(1);
-        assert!(
-            fold.is_empty() && fold.touched(&Touch::Rows { column: "region", value: "eu".into() }).is_empty()
-        );
+        assert!(fold.knows(&keys[0]) && fold.knows(&keys[1]));
+        // One is touched again, and stays.
+        fold.apply_to(&keys[0], &event(1, "account.renamed", r#"{"name":"flood"}"#));
+        assert_eq!(moves(fold.as_ref()), [1], "folded on from what it was");
+        fold.settle(1);
+        assert!(fold.knows(&keys[0]) && !fold.knows(&keys[1]));
+        assert_eq!(fold.touched(&Touch::Rows { column: "region", value: "us".into() }), [keys[0].clone()]);
+        assert!(fold.touched(&Touch::Rows { column: "region", value: "eu".into() }).is_empty());
     }
 }
