@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     load::Load,
-    projectors::{Projectors, until_folded},
+    projectors::{Projectors, in_a_transaction, until_folded},
     signals::{self, Recorder},
 };
 use crate::{
@@ -79,9 +79,9 @@ async fn a_frozen_projector_is_replaced_and_does_no_harm_when_it_wakes() {
     let mut scene = Scene::start().await;
     let active = scene.projectors.active("orders").await;
     let frozen = &scene.projectors.all[active];
-    // In the midst of its work, whatever that is.
+    let views = scene.projectors.folded_by(active).await;
     tokio::join!(scene.load.append(300), async {
-        until_folded(&scene.place, 200).await;
+        in_a_transaction(&scene.place, &views).await;
         frozen.pause();
     });
     let took = scene.until_the_next_is_folded().await;

@@ -1,11 +1,11 @@
 //! Reading many frames with one request: JetStream's batched direct get (ADR-31). It needs no consumer on
 //! the server, so there is nothing to create, lose or clean up; the reader alone knows where it is.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use async_nats::{HeaderMap, Message, StatusCode, Subscriber};
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -23,6 +23,8 @@ const BATCH_BYTES_MAX: u32 = 8 * 1024 * 1024;
 /// The caller gets about this many bytes of them at once, parsed; the rest waits as it came. More are no faster to
 /// read, and slower to hold.
 const PIECE_BYTES: usize = 1024 * 1024;
+/// The next batch is asked for when no more than this waits of the one before.
+const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Between two messages of one batch no more than this may pass.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(2);
 /// On the message that ends a batch: how many messages the stream has after it.
@@ -56,30 +58,52 @@ pub(crate) struct Reader {
     asked: Option<Asked>,
 }
 
-/// A batch that is on its way.
+/// What was asked for, as far as it has come and was not given away.
 struct Asked {
+    /// The last request.
     request: Request,
     /// The sequence that the next piece begins with.
     from: u64,
-    /// The next piece, as far as it has come.
+    /// The next piece, and about how large its messages were.
     piece: Vec<Frame>,
     piece_bytes: usize,
+    /// What came after it, not parsed yet.
+    waiting: VecDeque<Result<(Place, Bytes), FrameError>>,
+    waiting_bytes: usize,
+    /// The sequence of the last frame that has come.
+    last: u64,
+    /// How many come after the last request's; none while that is on its way.
+    left: Option<u64>,
     connection: Connection,
     /// When the last message came, or it was asked.
     heard: Instant,
 }
 
 impl Asked {
-    /// The sequence after all that has come.
-    fn next(&self) -> u64 {
-        self.piece.last().map_or(self.from, |frame| frame.sequence + 1)
-    }
-
     /// The piece, which may be given away now.
     fn take_piece(&mut self) -> Vec<Frame> {
-        self.from = self.next();
+        self.from = self.piece.last().map_or(self.from, |frame| frame.sequence + 1);
         self.piece_bytes = 0;
         std::mem::take(&mut self.piece)
+    }
+
+    fn heard(&mut self, answer: Answer) {
+        self.heard = Instant::now();
+        match answer {
+            Answer::Frame(place, payload) => {
+                self.last = place.sequence;
+                self.waiting_bytes += payload.len();
+                self.waiting.push_back(Ok((place, payload)));
+            }
+            Answer::Unreadable(error) => self.waiting.push_back(Err(error)),
+            Answer::End { left } => self.left = Some(left),
+        }
+    }
+
+    /// The next batch may be asked for: there is one, this one did not come to nothing, and there is room.
+    fn wants_more(&self) -> bool {
+        let has_more = self.left.is_some_and(|left| left > 0) && self.last >= self.request.seq;
+        has_more && self.waiting_bytes <= WAITING_BYTES_MAX
     }
 }
 
@@ -106,50 +130,74 @@ impl Reader {
     /// more, they are on their way while the caller works on these.
     pub async fn frames(&mut self, sequence: u64) -> Result<Vec<Frame>, LogError> {
         let is_next = |asked: &Asked| asked.from == sequence && asked.request.batch > 1;
-        let mut asked = match self.asked.take().filter(is_next) {
-            Some(asked) => asked,
-            None => self.ask(Request::frames(sequence)).await?,
-        };
+        if !self.asked.as_ref().is_some_and(is_next) {
+            self.asked = Some(self.ask(Request::frames(sequence)).await?);
+        }
         loop {
-            // It stays with the reader while it waits.
-            self.asked = Some(asked);
-            let answer = self.answered().await?;
-            let Some(ongoing) = self.asked.take() else {
-                return Err(LogError::unavailable("nothing was asked"));
-            };
-            asked = ongoing;
-            let read = match answer {
-                Answer::Frame(place, payload) => {
-                    asked.piece_bytes += payload.len();
-                    Frame::read(place, &payload)
-                }
-                Answer::Unreadable(error) => Err(error),
-                Answer::End { left } => {
-                    let next = asked.next();
-                    let piece = asked.take_piece();
-                    // A batch without any frame, and yet some after it, would never end.
-                    if left > 0 && next > asked.request.seq {
-                        asked = self.ask(Request::frames(next)).await?;
-                        if piece.is_empty() {
-                            continue;
+            self.take_what_is_there()?;
+            if self.asked.as_ref().is_some_and(Asked::wants_more) {
+                self.ask_on().await?;
+            }
+            let asked = self.asked.as_mut().ok_or_else(nothing_asked)?;
+            match asked.waiting.pop_front() {
+                Some(message) => {
+                    let read = message.and_then(|(place, payload)| {
+                        asked.waiting_bytes -= payload.len();
+                        asked.piece_bytes += payload.len();
+                        Frame::read(place, &payload)
+                    });
+                    match read {
+                        Ok(frame) => asked.piece.push(frame),
+                        // What is readable goes first; the next request meets the error.
+                        Err(error) => {
+                            let piece = asked.take_piece();
+                            self.asked = None;
+                            return if piece.is_empty() { Err(error.into()) } else { Ok(piece) };
                         }
-                        self.asked = Some(asked);
                     }
+                    if asked.piece_bytes >= PIECE_BYTES {
+                        return Ok(asked.take_piece());
+                    }
+                }
+                None if asked.left.is_some() => {
+                    let piece = asked.take_piece();
+                    self.asked = None;
                     return Ok(piece);
                 }
-            };
-            match read {
-                Ok(frame) => asked.piece.push(frame),
-                Err(error) if asked.piece.is_empty() => return Err(error.into()),
-                // What is readable goes first; the next request meets the error.
-                Err(_) => return Ok(asked.take_piece()),
-            }
-            if asked.piece_bytes >= PIECE_BYTES {
-                let piece = asked.take_piece();
-                self.asked = Some(asked);
-                return Ok(piece);
+                None => {
+                    let answer = self.answered().await?;
+                    self.asked.as_mut().ok_or_else(nothing_asked)?.heard(answer);
+                }
             }
         }
+    }
+
+    /// Takes messages that have come already, so that the end of a batch is noticed while its frames still wait.
+    fn take_what_is_there(&mut self) -> Result<(), LogError> {
+        while let Some(Some(message)) = self.answers.next().now_or_never() {
+            if !self.is_awaited(&message) {
+                continue;
+            }
+            match read(message) {
+                Ok(answer) => self.asked.as_mut().ok_or_else(nothing_asked)?.heard(answer),
+                Err(error) => {
+                    self.asked = None;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for what comes after all that has come.
+    async fn ask_on(&mut self) -> Result<(), LogError> {
+        let Some(asked) = &self.asked else { return Ok(()) };
+        let next = self.ask(Request { seq: asked.last + 1, ..asked.request }).await?;
+        if let Some(asked) = &mut self.asked {
+            (asked.request, asked.connection, asked.heard) = (next.request, next.connection, next.heard);
+            asked.left = None;
+        }
+        Ok(())
     }
 
     /// The frame at a stream sequence, if there is one; not parsed.
@@ -176,29 +224,32 @@ impl Reader {
         let reply = format!("{}.{}", self.inbox, self.number);
         let payload = serde_json::to_vec(&request).map_err(LogError::unavailable)?;
         client.publish_with_reply(subject, reply, payload.into()).await.map_err(LogError::unavailable)?;
-        let from = request.seq;
-        Ok(Asked { request, from, piece: Vec::new(), piece_bytes: 0, connection, heard: Instant::now() })
+        Ok(Asked {
+            request,
+            from: request.seq,
+            piece: Vec::new(),
+            piece_bytes: 0,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            last: request.seq.saturating_sub(1),
+            left: None,
+            connection,
+            heard: Instant::now(),
+        })
     }
 
     /// What comes next of the batch that was asked. What is lost with a connection is asked for again.
     async fn answered(&mut self) -> Result<Answer, LogError> {
         loop {
             let answer = self.answer().await;
-            let Some(asked) = &mut self.asked else {
-                return Err(LogError::unavailable("nothing was asked"));
-            };
+            let asked = self.asked.as_mut().ok_or_else(nothing_asked)?;
             match answer {
                 Ok(Some(answer)) => {
                     asked.heard = Instant::now();
                     return Ok(answer);
                 }
                 // Its rest went down with the connection.
-                Ok(None) if asked.connection.was_replaced() => {
-                    let (request, from) = (Request { seq: asked.next(), ..asked.request }, asked.from);
-                    let (piece, piece_bytes) = (std::mem::take(&mut asked.piece), asked.piece_bytes);
-                    let again = self.ask(request).await?;
-                    self.asked = Some(Asked { from, piece, piece_bytes, ..again });
-                }
+                Ok(None) if asked.connection.was_replaced() => self.ask_on().await?,
                 Ok(None) if asked.heard.elapsed() < MESSAGE_TIMEOUT => {}
                 Ok(None) => {
                     self.asked = None;
@@ -214,18 +265,27 @@ impl Reader {
 
     /// What comes next of the batch; none if nothing came for a moment.
     async fn answer(&mut self) -> Result<Option<Answer>, LogError> {
-        let number = self.number.to_string();
         loop {
             let message = match tokio::time::timeout(LOOK_EVERY, self.answers.next()).await {
                 Ok(Some(message)) => message,
                 Ok(None) => return Err(LogError::unavailable("the connection is closed")),
                 Err(_) => return Ok(None),
             };
-            if message.subject.rsplit('.').next() == Some(&number) {
+            if self.is_awaited(&message) {
                 return read(message).map(Some);
             }
         }
     }
+
+    /// Whether it answers the last request.
+    fn is_awaited(&self, message: &Message) -> bool {
+        let number = message.subject.rsplit('.').next().and_then(|number| number.parse().ok());
+        number == Some(self.number)
+    }
+}
+
+fn nothing_asked() -> LogError {
+    LogError::unavailable("nothing was asked")
 }
 
 fn read(message: Message) -> Result<Answer, LogError> {

@@ -33,7 +33,7 @@ const TRIES_BEFORE_INSISTING: u32 = 3;
 /// How often a session makes sure that it still has the view, and looks for requests.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Rows in memory, so that those need not be fetched which change again and again.
-const BYTES_MAX: usize = 16 * 1024 * 1024;
+const BYTES_MAX: usize = 8 * 1024 * 1024;
 /// What has been read already is shown together; nothing is waited for, and not for long.
 const GATHER: Gather =
     Gather { within: Duration::from_millis(200), patience: Duration::ZERO, until: u64::MAX };

@@ -15,7 +15,6 @@ pub struct Statements {
     /// `$1`: keys as texts.
     pub delete: String,
     pub count: String,
-    pub is_empty: String,
     /// Gives the same as `select` for one of `$1` equal parts of all keys, the one with the number `$2`: the
     /// first four bytes of the SHA-256 of its text decide where a key belongs.
     pub select_part: String,
@@ -44,7 +43,6 @@ impl Statements {
             ),
             delete: format!("delete from {table} where {key} = any({keys})"),
             count: format!("select count(*) from {table}"),
-            is_empty: format!("select not exists (select from {table})"),
             select_part: format!(
                 "{rows} where (('x' || encode(substr(sha256(convert_to(r.{key}::text, 'UTF8')), 1, 4), 'hex'))::bit(32)\
                  ::bigint & 4294967295) % $1 = $2"

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::view::Definition;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::PgConnection;
 
 use super::{error::ViewError, sql::Statements};
 use crate::registry::Build;
@@ -78,11 +78,6 @@ impl Table {
         }
         let difference = format!("fields without a column {missing:?}, columns without a field {unknown:?}");
         Err(ViewError::Columns { table: self.name.clone(), difference })
-    }
-
-    /// Whether it has no row.
-    pub async fn is_empty(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        sqlx::query_scalar(AssertSqlSafe(self.statements.is_empty.as_str())).fetch_one(connection).await
     }
 
     /// The statement that reads all rows with one of some values in `column`.
