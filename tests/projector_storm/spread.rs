@@ -67,10 +67,10 @@ async fn views_stay_where_they_are_if_nobody_wants_them() {
     // Each folds two views. By its own count the first is to leave one of them to the second, which has its share.
     let projectors = Projectors::start(&place, ["accounts,orders", ""]).await;
     // Takes some seconds, within which they have found their views.
-    load.append(3_000).await;
+    load.append(2_500).await;
     until_folded(&place, load.position()).await;
     let takeovers = signals::takeovers(&recorder.heard().await);
-    load.append(3_000).await;
+    load.append(2_500).await;
     until_folded(&place, load.position()).await;
     assert_eq!(signals::takeovers(&recorder.heard().await), takeovers, "{}", projectors.said());
     verify(&place).await;
