@@ -103,6 +103,7 @@ pub async fn positions(place: &Place) -> Option<BTreeMap<String, u64>> {
 }
 
 /// Waits until somebody is in the midst of writing one of the views; not for long, because the load may be over.
+/// One that was frozen in between two statements stays there.
 pub async fn in_a_transaction(place: &Place, views: &[String]) -> bool {
     let mut database = PgConnection::connect(&place.database_url).await.unwrap();
     let sessions: Vec<String> = views.iter().map(|view| format!("headwater projector {view}")).collect();

@@ -10,7 +10,7 @@ use super::{
     signals::{self, Recorder},
 };
 use crate::{
-    harness::{Place, Servers, verify},
+    harness::{Place, Servers, until, verify},
     storm::random::Random,
 };
 
@@ -80,10 +80,18 @@ async fn a_frozen_projector_is_replaced_and_does_no_harm_when_it_wakes() {
     let active = scene.projectors.active("orders").await;
     let frozen = &scene.projectors.all[active];
     let views = scene.projectors.folded_by(active).await;
-    tokio::join!(scene.load.append(300), async {
-        in_a_transaction(&scene.place, &views).await;
-        frozen.pause();
-    });
+    until("it is frozen within a transaction, whose locks it keeps", async || {
+        tokio::join!(scene.load.append_frame(500), async {
+            in_a_transaction(&scene.place, &views).await;
+            frozen.pause();
+        });
+        let is_within = in_a_transaction(&scene.place, &views).await;
+        if !is_within {
+            frozen.resume();
+        }
+        is_within
+    })
+    .await;
     let took = scene.until_the_next_is_folded().await;
     println!("folded {took:?} after a projector was frozen");
     assert!(took < THAW_TIME_MAX, "{took:?}");
