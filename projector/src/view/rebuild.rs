@@ -3,11 +3,15 @@
 //! Nothing is lost if it ends between any two steps: what is done stands in the database, and whoever comes
 //! next goes on from there.
 
+mod choice;
+mod indexes;
+mod switch;
+
 use std::time::Duration;
 
 use domain::view::Definition;
-use event_log::{Checkpoint, EventLog, FollowError};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
+use event_log::{EventLog, FollowError};
+use sqlx::{PgConnection, postgres::PgConnectOptions};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -19,9 +23,8 @@ use super::{
     verify::{Verify, verify},
 };
 use crate::{
-    quarantine::{self, Request},
+    quarantine,
     registry::{self, Build},
-    signal::Signaller,
 };
 
 /// Nobody reads the build yet, so that a transaction may take its time.
@@ -30,9 +33,6 @@ const GATHER: Gather =
 /// The end of the log is as good as reached, which moves on all the time: so much is folded in some hundredths of a
 /// second.
 const EVENTS_LEFT_MAX: u64 = 4_000;
-/// The build that is read stands still for so long at the most while the new one takes in the last events.
-const SWITCH_WITHIN: Duration = Duration::from_secs(5);
-const SWITCH_ATTEMPTS: u32 = 20;
 /// How often is looked whether somebody else, who builds it, has got on.
 const STANDBY_RETRY: Duration = Duration::from_millis(500);
 
@@ -223,82 +223,6 @@ impl Rebuild<'_> {
         })
     }
 
-    /// The build to be folded, locked.
-    async fn find_build(&self, connection: &mut PgConnection) -> Result<Build, RebuildError> {
-        let (view, ours) = (self.definition.name, self.definition.version);
-        let in_use = within(ANSWER_TIMEOUT, registry::in_use(connection, view)).await?;
-        let is_other_log = !self.is_of_this_log(in_use.checkpoint).await?;
-        if is_other_log && !self.settings.replaced_log {
-            return Err(RebuildError::OtherLog { position: in_use.checkpoint.position });
-        }
-        let builds = within(ANSWER_TIMEOUT, registry::builds(connection, view)).await?;
-        let mut candidates = builds.into_iter().filter(|build| build.version == ours && !build.is_in_use);
-        let build = match self.settings.which {
-            Which::Former => {
-                let former = candidates.rfind(|build| build.was_used);
-                former.ok_or(RebuildError::NoFormer { ours })?
-            }
-            Which::New if in_use.version > ours => {
-                return Err(RebuildError::OtherVersion { in_use: in_use.version, ours });
-            }
-            Which::New => match candidates.find(|build| !build.was_used) {
-                Some(build) => build,
-                None => within(ANSWER_TIMEOUT, registry::create(connection, view, ours)).await?,
-            },
-        };
-        if !database::lock_unused(connection, view, build.number).await? {
-            let by = build.folded_by.unwrap_or_else(|| "another session".to_owned());
-            return Err(RebuildError::Locked { build: build.number, by });
-        }
-        database::sign(connection, view, build.number, self.me).await?;
-        // Read after the lock was taken: nobody else moves it any more.
-        let mut build = within(ANSWER_TIMEOUT, registry::find(connection, view, build.number)).await?;
-        if build.is_in_use || build.was_used != (self.settings.which == Which::Former) {
-            // Somebody else has just finished it.
-            return Err(ViewError::Fenced.into());
-        }
-        if self.settings.which == Which::New {
-            let is_useless = !self.is_of_this_log(build.checkpoint).await?;
-            if is_other_log && (is_useless || build.checkpoint.position == 0) {
-                // In this log, other events are at those positions.
-                within(ANSWER_TIMEOUT, quarantine::forget_skipped(connection, view)).await?;
-            }
-            let was_asked = self.skip_what_was_asked(connection, build.number).await?;
-            if is_useless || was_asked {
-                within(ANSWER_TIMEOUT, registry::begin_anew(connection, view, &build)).await?;
-                build = within(ANSWER_TIMEOUT, registry::find(connection, view, build.number)).await?;
-            }
-        }
-        Ok(build)
-    }
-
-    /// Whether the checkpoint stands on a frame of this log.
-    async fn is_of_this_log(&self, checkpoint: Checkpoint) -> Result<bool, ViewError> {
-        match self.log.follow(checkpoint).available().await {
-            Ok(_) => Ok(true),
-            Err(FollowError::Replaced { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Whether something was asked for a key in quarantine of a build that no session folds. It is done by folding
-    /// the build anew, without the events that are to be skipped.
-    async fn skip_what_was_asked(
-        &self,
-        connection: &mut PgConnection,
-        build: i32,
-    ) -> Result<bool, ViewError> {
-        let view = self.definition.name;
-        let requests = within(ANSWER_TIMEOUT, quarantine::requests(connection, view, build)).await?;
-        for (key, request) in &requests {
-            if let Request::Skip { reason } = request {
-                tracing::warn!(view, key, reason, "an event in quarantine is skipped for good");
-                within(ANSWER_TIMEOUT, quarantine::skip(connection, view, build, key)).await?;
-            }
-        }
-        Ok(!requests.is_empty())
-    }
-
     /// An error if the new build has more keys in quarantine than another, and that is not accepted.
     async fn accept_quarantine(
         &self,
@@ -339,81 +263,6 @@ impl Rebuild<'_> {
     async fn head(&self) -> Result<u64, ViewError> {
         let head = self.log.head().await;
         Ok(head.map_err(|error| FollowError::Unavailable(error.to_string()))?.position)
-    }
-
-    /// Drops the indexes of a table that is still empty, and notes how to make them.
-    async fn leave_out_indexes(&self, connection: &mut PgConnection, build: &Build) -> Result<(), ViewError> {
-        if build.checkpoint.frame_sequence > 0 {
-            return Ok(());
-        }
-        let mut transaction = within(ANSWER_TIMEOUT, connection.begin()).await?;
-        // Those that rows are found by while folding stay, and those that keep a constraint.
-        let indexes: Vec<(String, String)> = within(
-            ANSWER_TIMEOUT,
-            sqlx::query_as(
-                "select i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid)
-                 from pg_index i
-                 join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-                 where i.indrelid = to_regclass(quote_ident($1)) and not a.attname = any($2)
-                   and not exists (select from pg_constraint c where c.conindid = i.indexrelid)",
-            )
-            .bind(&build.table)
-            .bind(self.definition.found_by)
-            .fetch_all(&mut *transaction),
-        )
-        .await?;
-        for (index, _) in &indexes {
-            // Safe: Postgres quoted the name.
-            let drop = AssertSqlSafe(format!("drop index {index}"));
-            within(ANSWER_TIMEOUT, sqlx::query(drop).execute(&mut *transaction)).await?;
-        }
-        let statements: Vec<String> = indexes.into_iter().map(|(_, statement)| statement).collect();
-        let note = sqlx::query(
-            "update builds set indexes_to_make = indexes_to_make || $1 where view = $2 and build = $3",
-        );
-        let note = note.bind(statements).bind(self.definition.name).bind(build.number);
-        within(ANSWER_TIMEOUT, note.execute(&mut *transaction)).await?;
-        within(ANSWER_TIMEOUT, transaction.commit()).await
-    }
-
-    async fn make_indexes(
-        &self,
-        connection: &mut PgConnection,
-        folding: &mut Folding,
-        build: &Build,
-    ) -> Result<(), ViewError> {
-        let view = self.definition.name;
-        let statements =
-            sqlx::query_scalar("select unnest(indexes_to_make) from builds where view = $1 and build = $2");
-        let statements: Vec<String> =
-            within(ANSWER_TIMEOUT, statements.bind(view).bind(build.number).fetch_all(&mut *connection))
-                .await?;
-        let position = folding.folder.stored.position;
-        for statement in &statements {
-            self.progress(Phase::Indexing, build.number, position, position);
-            let mut transaction = within(ANSWER_TIMEOUT, connection.begin()).await?;
-            // Takes as long as it takes.
-            let patience = "select set_config('statement_timeout', '0', true),
-                                   set_config('maintenance_work_mem', '128MB', true)";
-            sqlx::query(patience).execute(&mut *transaction).await?;
-            // Safe: it is what Postgres said of an index of this very table.
-            sqlx::query(AssertSqlSafe(statement.as_str())).execute(&mut *transaction).await?;
-            let made = sqlx::query(
-                "update builds set indexes_to_make = array_remove(indexes_to_make, $1) where view = $2 and build = $3",
-            );
-            let made = made.bind(statement).bind(view).bind(build.number);
-            within(ANSWER_TIMEOUT, made.execute(&mut *transaction)).await?;
-            within(ANSWER_TIMEOUT, transaction.commit()).await?;
-        }
-        // Quoted by Postgres. A table without statistics would be read by the wrong plans at first.
-        let analyze = "select 'analyze ' || quote_ident($1)";
-        let analyze: String = within(
-            ANSWER_TIMEOUT,
-            sqlx::query_scalar(analyze).bind(&build.table).fetch_one(&mut *connection),
-        )
-        .await?;
-        within(ANSWER_TIMEOUT, sqlx::query(AssertSqlSafe(analyze)).execute(connection)).await?;
-        Ok(())
     }
 
     /// Folds to where the end of the log is now, or nearly.
@@ -499,77 +348,5 @@ impl Rebuild<'_> {
             progress,
         )
         .await
-    }
-
-    /// Puts the build in the place of the one that is read, which stands still meanwhile, so that no reader
-    /// ever sees the view go back. Gives the number of the build that was read before.
-    async fn switch(
-        &self,
-        connection: &mut PgConnection,
-        folding: &mut Folding,
-        build: &Build,
-    ) -> Result<i32, RebuildError> {
-        let mut freezer = database::connect(&self.options, "switch").await?;
-        for _ in 0..SWITCH_ATTEMPTS {
-            // Verifying took its time, or the one that is read had gone far ahead.
-            self.fold(connection, folding, build).await?;
-            let position = folding.folder.stored.position;
-            self.progress(Phase::Switching, build.number, position, position);
-            if let Some(from) = self.try_switch(connection, &mut freezer, folding, build).await? {
-                // Who folds the build from now on need not wait for what follows here.
-                database::unlock(connection, self.definition.name, build.number).await?;
-                self.say_reset(folding.folder.stored.position).await;
-                return Ok(from);
-            }
-        }
-        Err(RebuildError::TooFast)
-    }
-
-    async fn try_switch(
-        &self,
-        connection: &mut PgConnection,
-        freezer: &mut PgConnection,
-        folding: &mut Folding,
-        build: &Build,
-    ) -> Result<Option<i32>, RebuildError> {
-        let view = self.definition.name;
-        let mut switch = within(ANSWER_TIMEOUT, freezer.begin()).await?;
-        // Who folds the build in use waits here before its next transaction.
-        let frozen = sqlx::query_scalar(
-            "select c.build from checkpoints c join views v on v.name = c.view and v.build = c.build
-             where c.view = $1 for update of c",
-        );
-        let frozen: Option<i32> =
-            within(ANSWER_TIMEOUT, frozen.bind(view).fetch_optional(&mut *switch)).await?;
-        let Some(from) = frozen else { return Ok(None) };
-        let database::Stored { checkpoint, .. } = database::stored(&mut switch, view, from).await?;
-        let is_of_this_log = self.is_of_this_log(checkpoint).await?;
-        if !is_of_this_log && !self.settings.replaced_log {
-            within(ANSWER_TIMEOUT, switch.rollback()).await?;
-            return Err(RebuildError::OtherLog { position: checkpoint.position });
-        }
-        let started = Instant::now();
-        // What this log does not have is not waited for.
-        while is_of_this_log && folding.folder.stored.position < checkpoint.position {
-            if started.elapsed() > SWITCH_WITHIN {
-                within(ANSWER_TIMEOUT, switch.rollback()).await?;
-                return Ok(None);
-            }
-            self.fold_some(connection, folding, build, checkpoint.position).await?;
-            self.finish(connection, folding, build).await?;
-        }
-        self.accept_quarantine(&mut switch, folding, from).await?;
-        within(ANSWER_TIMEOUT, registry::switch(&mut switch, view, from, build)).await?;
-        within(ANSWER_TIMEOUT, switch.commit()).await?;
-        Ok(Some(from))
-    }
-
-    /// Everything that was known of the view's rows is void. The projector that folds the build from now on
-    /// says so, too, when it begins.
-    async fn say_reset(&self, position: u64) {
-        let client = self.log.client().clone();
-        Signaller::new(client.clone(), self.log.namespace(), self.definition.name, position).reset().await;
-        // At most once, like all signals.
-        let _ = tokio::time::timeout(Duration::from_secs(1), client.flush()).await;
     }
 }
