@@ -109,8 +109,13 @@ async fn take_over<'a>(
         if let Some(place) = place {
             if database::try_lock(connection, view, build.number).await? {
                 // Read after the lock was taken: nobody else moves it any more.
-                let build = within(ANSWER_TIMEOUT, registry::in_use(connection, view)).await?;
-                return Ok((build, place));
+                let in_use = within(ANSWER_TIMEOUT, registry::in_use(connection, view)).await?;
+                if in_use.number == build.number {
+                    return Ok((in_use, place));
+                }
+                // Another build was switched to in between: the lock is of one that is not read any more.
+                database::unlock(connection, view, build.number).await?;
+                continue;
             }
         } else if database::is_unlocked(connection, view, build.number).await? {
             unfolded_for += 1;
