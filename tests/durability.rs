@@ -14,7 +14,7 @@ use stack::{
 };
 use tempfile::TempDir;
 
-use crate::harness::until;
+use crate::harness::{programs, until};
 
 /// As the repository's, but the disk is synced now and then.
 const SYNCS_NOW_AND_THEN: &str = "
@@ -58,7 +58,7 @@ impl Server {
     async fn command_service(&self, settings: &[(&str, &str)]) -> (Process, impl Fn() -> String + use<>) {
         let path = self.folder.path().join("command-service.log");
         let output = File::create(&path).unwrap();
-        let mut command = Command::new(services::binaries().await.unwrap().join(services::COMMAND_SERVICE));
+        let mut command = Command::new(programs().await.join(services::COMMAND_SERVICE));
         command.env("HEADWATER_LISTEN", "127.0.0.1:0").env("HEADWATER_NAMESPACE", "test");
         command.env("NATS_URL", self.nats.url()).envs(settings.iter().copied());
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);

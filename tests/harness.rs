@@ -3,7 +3,6 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -16,8 +15,15 @@ use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::Value;
 use service_kit::Shutdown;
 use sqlx::{Connection, PgConnection};
-use stack::servers::{Nats, Postgres, ServerConfig, temporary_folder};
-use tokio::{net::TcpListener, sync::Mutex, task::JoinHandle};
+use stack::{
+    servers::{Nats, Postgres, ServerConfig, temporary_folder},
+    services,
+};
+use tokio::{
+    net::TcpListener,
+    sync::{Mutex, OnceCell},
+    task::JoinHandle,
+};
 use uuid::Uuid;
 
 /// Nothing that a test waits for takes this long, unless it never comes.
@@ -331,21 +337,11 @@ impl Answer {
     }
 }
 
-/// A program of the workspace, built as the tests were.
-pub fn program(package: &str) -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let folder = tests.parent().unwrap().parent().unwrap();
-    let profile = folder.file_name().unwrap().to_str().unwrap();
-    let built = Command::new(std::env::var_os("CARGO").expect("tests are run by cargo"))
-        .args(["build", "--quiet", "--package", package])
-        .args(["--profile", if profile == "debug" { "dev" } else { profile }, "--target-dir"])
-        .arg(folder.parent().unwrap())
-        .status()
-        .unwrap();
-    assert!(built.success());
-    let program = folder.join(package);
-    assert!(program.exists());
-    program
+/// The folder with the programs that the tests start, all built together before the first of them is.
+pub async fn programs() -> &'static Path {
+    static FOLDER: OnceCell<PathBuf> = OnceCell::const_new();
+    let all = [services::COMMAND_SERVICE, services::PROJECTOR, services::QUERY_SERVICE, "replay", "stack"];
+    FOLDER.get_or_init(async || services::find_or_build(&all).await.unwrap()).await
 }
 
 /// Waits until `condition` holds; panics with `what` if it never does.

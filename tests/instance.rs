@@ -14,7 +14,7 @@ use stack::{
     services::{self, COMMAND_SERVICE, PROJECTOR, ServiceConfig},
 };
 
-use crate::harness::{Place, until};
+use crate::harness::{Place, programs, until};
 
 /// More than an instance needs to leave in good order.
 const GRACE: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ impl Instance {
             state_folder: state.map(Path::to_owned),
             log: log.clone(),
         };
-        let mut program = services::program(services::binaries().await.unwrap(), name, config);
+        let mut program = services::program(programs().await, name, config);
         if !views.is_empty() {
             program.env.push(("HEADWATER_VIEWS", views.into()));
         }

@@ -10,7 +10,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    harness::{Servers, World, program},
+    harness::{Servers, World, programs},
     written_log::{Log, closed, event, registered},
 };
 
@@ -133,7 +133,7 @@ async fn time_that_goes_back_is_found() {
 async fn the_program_lists_what_is_wrong_and_fails() {
     let mut log = Checked::with_ada().await;
     let check = async |log: &Checked| {
-        let mut command = Command::new(program("replay"));
+        let mut command = Command::new(programs().await.join("replay"));
         command.args(["check", "--namespace", log.log.log.namespace()]);
         command.args(["--nats-url", &log.servers.nats.url()]);
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();

@@ -3,8 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    env,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     sync::{
         Arc, Mutex,
@@ -20,12 +19,11 @@ use serde_json::{Value, json};
 use stack::{
     process::{Process, Signal},
     servers::temporary_folder,
-    services,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::harness::until;
+use crate::harness::{programs, until};
 
 /// A running stack without a sample, on any free ports.
 struct Stack {
@@ -35,7 +33,9 @@ struct Stack {
 
 impl Stack {
     async fn start(folder: TempDir) -> Self {
-        let mut command = Command::new(binary().await);
+        let mut command = Command::new(programs().await.join("stack"));
+        // Its services are built; whoever else runs cargo must not be waited for.
+        command.env_remove("CARGO");
         command.args(["--sample", "none", "--data-dir"]).arg(folder.path().join("data"));
         for port in ["--command-port", "--query-port", "--projector-port", "--nats-port", "--postgres-port"] {
             command.args([port, "0"]);
@@ -89,20 +89,6 @@ impl Stack {
         }
         self.folder
     }
-}
-
-/// The program, built as the tests were, with the services beside it.
-async fn binary() -> PathBuf {
-    let folder = services::binaries().await.unwrap();
-    let profile = folder.file_name().unwrap().to_str().unwrap();
-    let built = Command::new(env::var_os("CARGO").expect("tests are run by cargo"))
-        .args(["build", "--quiet", "--package", "stack"])
-        .args(["--profile", if profile == "debug" { "dev" } else { profile }, "--target-dir"])
-        .arg(folder.parent().unwrap())
-        .status()
-        .unwrap();
-    assert!(built.success());
-    folder.join("stack")
 }
 
 /// Clients that register accounts and place orders, and send a command again until it is answered.

@@ -32,7 +32,7 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    harness::{Answer, Call, Place, Servers, Service, World, program, until, verify},
+    harness::{Answer, Call, Place, Servers, Service, World, programs, until, verify},
     written_log::{Log, event, placed, registered},
 };
 
@@ -675,7 +675,7 @@ async fn the_program_rebuilds_lists_goes_back_and_drops() {
     let projector = place.projector().await;
     until("the key is in quarantine", async || rows(&place, "select key from quarantine").await.len() == 1)
         .await;
-    let path = tokio::task::spawn_blocking(|| program("projector")).await.unwrap();
+    let path = programs().await.join("projector");
     let run = async |arguments: &[&str], needs_log: bool| {
         let mut command = Command::new(&path);
         command.args(arguments).args(["--database-url", &place.database_url]);
