@@ -27,6 +27,7 @@ mod rebuild;
 mod refusals;
 mod sample;
 mod seeking;
+mod standby;
 mod state_store;
 mod storm;
 mod takeover;

@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
@@ -15,6 +16,9 @@ use crate::{private_file, program, screen};
 
 /// Where the data goes when we are root and the folder asked for is out of the reach of Postgres's user.
 const REACHABLE: &str = "/var/lib/headwater";
+
+/// Copying a server takes as long as writing its data; one that takes longer than this has met with trouble.
+const COPY_WITHIN: Duration = Duration::from_secs(600);
 
 pub struct Cluster {
     pub data: PathBuf,
@@ -55,18 +59,51 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// It appears under its name only once it is complete, so that a crash midway leaves nothing half made.
-    async fn create(&self, bin: &Path, place: &Path, config: &ServerConfig) -> Result<()> {
+    /// Copies the cluster of a server that runs, and tells the copy to follow that server. A standby has nothing of
+    /// its own to lose, so a copy from before is replaced.
+    pub async fn copy(bin: &Path, config: &ServerConfig, port: u16, password: &str) -> Result<Self> {
+        let folder = std::path::absolute(&config.folder)?;
+        let user = User::instead_of_root()?;
+        create_passable(&folder)?;
+        let place = place(&folder, user)?;
+        let cluster = Self { data: place.join("data"), user, password: password.to_owned() };
+        let unfinished = cluster.begin(&place)?;
+        let mut pg_basebackup = cluster.command(&bin.join("pg_basebackup"), &place);
+        pg_basebackup
+            .env("PGPASSWORD", password)
+            .args(["--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf", "--no-password"])
+            .arg(format!("--dbname=host=127.0.0.1 port={port} user=headwater connect_timeout=10"))
+            .arg("--pgdata")
+            .arg(&unfinished);
+        let copying = program::run_once("pg_basebackup", pg_basebackup, &config.log);
+        tokio::time::timeout(COPY_WITHIN, copying).await.context("pg_basebackup takes too long")??;
+        if cluster.data.exists() {
+            fs::remove_dir_all(&cluster.data)?;
+        }
+        fs::rename(&unfinished, &cluster.data)?;
+        Ok(cluster)
+    }
+
+    /// An empty folder for a cluster that is still to be made.
+    fn begin(&self, place: &Path) -> Result<PathBuf> {
         let unfinished = place.join("data.new");
         if unfinished.exists() {
             fs::remove_dir_all(&unfinished)?;
         }
         fs::create_dir(&unfinished)?;
         fs::set_permissions(&unfinished, Permissions::from_mode(0o700))?;
+        if let Some(user) = self.user {
+            chown(&unfinished, Some(user.uid), Some(user.gid))?;
+        }
+        Ok(unfinished)
+    }
+
+    /// It appears under its name only once it is complete, so that a crash midway leaves nothing half made.
+    async fn create(&self, bin: &Path, place: &Path, config: &ServerConfig) -> Result<()> {
+        let unfinished = self.begin(place)?;
         let password_file = place.join("password.new");
         private_file::replace(&password_file, self.password.as_bytes())?;
         if let Some(user) = self.user {
-            chown(&unfinished, Some(user.uid), Some(user.gid))?;
             chown(&password_file, Some(user.uid), Some(user.gid))?;
         }
 

