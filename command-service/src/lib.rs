@@ -16,7 +16,7 @@ mod writer;
 use std::{net::SocketAddr, path::PathBuf, pin::pin, time::Duration};
 
 use event_log::EventLog;
-use service_kit::{Health, Shutdown, config, nats};
+use service_kit::{Health, Shutdown, config, http::HttpLimits, nats};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -60,6 +60,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub service: config::ServiceArgs,
+
+    #[command(flatten)]
+    pub http: HttpLimits,
 }
 
 /// Serves until `shutdown`; then finishes the requests that are under way and leaves.
@@ -89,7 +92,7 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
     let _forwarded = AbortOnDropHandle::new(tokio::spawn(gateway::serve_forwarded(gateway.clone(), me)));
     let leaving = shutdown.clone();
     let routes = http::routes(gateway, config.queue_commands_max, shutdown.clone());
-    let mut serving = pin!(service_kit::http::serve(listener, routes, health, shutdown));
+    let mut serving = pin!(service_kit::http::serve(listener, routes, health, &config.http, shutdown));
     tokio::select! {
         served = &mut serving => served?,
         Err(error) = durability.go_on() => return Err(error.into()),

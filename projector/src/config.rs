@@ -4,7 +4,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::Parser;
 use domain::view::Definition;
-use service_kit::config::{PostgresArgs, ServiceArgs, listen_address};
+use service_kit::{
+    config::{PostgresArgs, ServiceArgs, listen_address},
+    http::HttpLimits,
+};
 
 use crate::view::UnknownEvents;
 
@@ -33,6 +36,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub postgres: PostgresArgs,
+
+    #[command(flatten)]
+    pub http: HttpLimits,
 }
 
 /// How events are read.

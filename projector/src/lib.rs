@@ -84,7 +84,7 @@ pub async fn serve(
 
     tracing::info!(address = %listener.local_addr()?, instance = %me, "folding views");
     let routes = routes::routes(status, options);
-    let served = service_kit::http::serve(listener, routes, health, shutdown.clone()).await;
+    let served = service_kit::http::serve(listener, routes, health, &config.http, shutdown.clone()).await;
     shutdown.cancel();
     let _ = tokio::time::timeout(FINISH_TIMEOUT, tasks.join_all()).await;
     served.context("the HTTP server failed")

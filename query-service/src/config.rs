@@ -3,7 +3,12 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser};
-use service_kit::config::{PostgresArgs, ServiceArgs, listen_address};
+use service_kit::{
+    config::{PostgresArgs, ServiceArgs, listen_address},
+    http::HttpLimits,
+};
+
+use crate::freshness::WAIT_MAX_S;
 
 /// Answers queries from the views in Postgres.
 #[derive(Clone, Debug, Parser)]
@@ -21,6 +26,25 @@ pub struct Config {
 
     #[command(flatten)]
     pub bounds: Bounds,
+
+    #[command(flatten)]
+    pub http: HttpLimits,
+}
+
+impl Config {
+    /// A query that may wait must not be cut off while it does: the bound on the time to an answer has to be
+    /// longer than everything that bounds a query from within.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let longest =
+            Duration::from_secs(WAIT_MAX_S) + self.bounds.acquire_timeout() + self.bounds.statement_timeout();
+        anyhow::ensure!(
+            self.http.answer_timeout() > longest,
+            "--http-answer-timeout-ms must be more than {}: a query may wait {WAIT_MAX_S} s for its position, \
+             then for a connection, then for its statement",
+            longest.as_millis()
+        );
+        Ok(())
+    }
 }
 
 /// Reaching any of these is a clear answer, never a queue without end.
@@ -60,5 +84,27 @@ impl Bounds {
 
     pub fn statement_timeout(&self) -> Duration {
         Duration::from_millis(self.statement_timeout_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(flags: &[&str]) -> anyhow::Result<()> {
+        let flags = ["query-service", "--database-url", "postgres:///views"].iter().chain(flags);
+        Config::try_parse_from(flags)?.check()
+    }
+
+    #[test]
+    fn the_default_leaves_time_for_the_longest_wait() {
+        assert!(check(&[]).is_ok());
+    }
+
+    #[test]
+    fn no_query_may_be_cut_off_while_it_waits_for_its_position() {
+        assert!(check(&["--http-answer-timeout-ms", "31000"]).is_err());
+        assert!(check(&["--statement-timeout-ms", "40000"]).is_err());
+        assert!(check(&["--statement-timeout-ms", "40000", "--http-answer-timeout-ms", "80000"]).is_ok());
     }
 }

@@ -36,6 +36,7 @@ pub use config::{Bounds, Config};
 /// Serves queries at `listener` until `shutdown`, then finishes those that are under way. Neither Postgres
 /// nor NATS has to be there at the start, nor all the time.
 pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    config.check()?;
     let bounds = &config.bounds;
     let options = database::connect_options(&config.postgres.database_url, bounds)
         .context("the URL of the database cannot be used")?;
@@ -71,7 +72,8 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
     let watching = tokio::spawn(watcher.run(shutdown.clone()));
     let listening = tokio::spawn(listener_to_signals.run(shutdown.clone()));
     tracing::info!(address = %listener.local_addr()?, "serving queries");
-    let served = service_kit::http::serve(listener, routes::routes(app), health, shutdown.clone()).await;
+    let served =
+        service_kit::http::serve(listener, routes::routes(app), health, &config.http, shutdown.clone()).await;
     shutdown.cancel();
     let _ = tokio::join!(watching, listening);
     database.close().await;

@@ -82,7 +82,10 @@ async fn read(body: Body) -> Result<Bytes, Problem> {
     let mut total = 0;
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|_| {
-            Problem::new(problems::MALFORMED_JSON, "The connection ended before the body did.")
+            Problem::new(
+                problems::MALFORMED_JSON,
+                "The body ended too soon, or nothing of it came for too long.",
+            )
         })?;
         total += chunk.len();
         if total <= BODY_BYTES_MAX {

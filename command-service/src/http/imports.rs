@@ -129,7 +129,7 @@ impl Import {
             line = self.lines.next(&mut self.body), if may_read => match line {
                 Ok(Some(line)) => self.window.push(line.number, line.bytes(), command::read(&line, &self.meta)),
                 Ok(None) => self.end = Some(Ok(())),
-                Err(_) => self.end = Some(Err(interrupted("The connection ended before the body did."))),
+                Err(_) => self.end = Some(Err(interrupted("The body ended too soon, or nothing of it came for too long."))),
             },
         }
         vec![]

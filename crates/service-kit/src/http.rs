@@ -1,7 +1,18 @@
 //! The HTTP frame around a service's own routes: health, metrics, problem pages, and problems for
-//! everything that no handler sees (unknown paths, wrong methods, panics).
+//! everything that no handler sees (unknown paths, wrong methods, panics). What a client may take of the
+//! service is bounded by [`HttpLimits`].
 
-use std::{any::Any, net::SocketAddr, time::Duration};
+mod limits;
+mod server;
+
+mod connection;
+mod open_files;
+mod refusal;
+mod stall;
+mod stream;
+mod turn;
+
+use std::{any::Any, net::SocketAddr};
 
 use axum::{
     Router,
@@ -13,15 +24,13 @@ use axum::{
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use limits::HttpLimits;
+
 use crate::{
     Health, Shutdown,
     problem::{self, Problem, kinds},
     telemetry,
 };
-
-/// After `shutdown`, requests under way get this long to finish; a client that never sends the end of its
-/// request must not keep the service from leaving.
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// Listens at `address`, with an error that names it.
 pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -33,6 +42,7 @@ pub async fn serve(
     listener: TcpListener,
     routes: Router,
     health: Health,
+    limits: &HttpLimits,
     shutdown: Shutdown,
 ) -> std::io::Result<()> {
     let router = routes
@@ -43,18 +53,7 @@ pub async fn serve(
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked));
-    let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    let too_late = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(DRAIN_TIME_MAX).await;
-    };
-    tokio::select! {
-        served = serving.into_future() => served,
-        () = too_late => {
-            tracing::warn!("leaving before all requests had ended");
-            Ok(())
-        }
-    }
+    server::serve(listener, router, limits, shutdown).await
 }
 
 async fn ready(State(health): State<Health>) -> Result<&'static str, Problem> {

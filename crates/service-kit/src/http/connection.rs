@@ -1,0 +1,115 @@
+//! One connection, from its opening to its end.
+
+use std::{
+    convert::Infallible,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::{
+    Router,
+    body::{Body, HttpBody},
+    http::{Request, Response},
+    response::IntoResponse,
+};
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::timeout};
+use tower::Service;
+
+use super::{
+    limits::HttpLimits,
+    stall::{Stall, StallingBody},
+    stream::PatientStream,
+    turn::{Patience, ServiceTurn, Turn},
+};
+use crate::{
+    Shutdown,
+    problem::{Problem, kinds::ANSWER_TIMEOUT},
+};
+
+/// Answers the requests of one connection, until the client leaves or is too slow; after `shutdown`, only the
+/// one that is under way.
+pub async fn serve(stream: TcpStream, router: Router, limits: Arc<HttpLimits>, shutdown: Shutdown) {
+    // Small answers must not wait for an acknowledgement of the one before. Fails only if the client is gone.
+    let _ = stream.set_nodelay(true);
+    let turn = Turn::opened();
+    let hyper = limits.hyper();
+    let mut patience = Patience::new(turn.clone(), limits.clone());
+    let stall = Stall::after(limits.stall_timeout());
+    let io = TokioIo::new(PatientStream::new(stream, turn.clone(), stall));
+    let service = service_fn(move |request| answer(router.clone(), request, turn.take(), limits.clone()));
+    let mut connection = pin!(hyper.serve_connection(io, service));
+    // A token of its own, because each look at one takes its lock.
+    let leaving = shutdown.child_token();
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = patience.ends() => {
+            tracing::debug!("a connection was closed: no request has come in time");
+            return;
+        }
+        () = leaving.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+        tracing::debug!("a connection ended: {error}{}", cause.unwrap_or_default());
+    }
+}
+
+async fn answer(
+    mut router: Router,
+    request: Request<Incoming>,
+    turn: ServiceTurn,
+    limits: Arc<HttpLimits>,
+) -> Result<Response<AnswerBody>, Infallible> {
+    let (head, body) = request.into_parts();
+    let answer = match limits.check_head(&head) {
+        Err(problem) => problem.into_response(),
+        Ok(()) => {
+            let body = Body::new(StallingBody::new(body, limits.stall_timeout()));
+            match timeout(limits.answer_timeout(), router.call(Request::from_parts(head, body))).await {
+                Ok(answer) => answer?,
+                Err(_) => too_late().into_response(),
+            }
+        }
+    };
+    Ok(answer.map(|body| AnswerBody { body, _turn: turn }))
+}
+
+fn too_late() -> Problem {
+    Problem::new(ANSWER_TIMEOUT, "The answer was not ready within the time that this service allows.")
+        .retry_after(1)
+}
+
+/// An answer's body, with which the service's turn ends.
+struct AnswerBody {
+    body: Body,
+    _turn: ServiceTurn,
+}
+
+impl HttpBody for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
