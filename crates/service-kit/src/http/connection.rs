@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -17,12 +18,12 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::net::TcpStream;
 use tower::Service;
 
 use super::{
     limits::HttpLimits,
-    stall::{Stall, StallingBody},
+    stall::{Stall, Stalled, StallingBody},
     stream::PatientStream,
     turn::{Patience, ServiceTurn, Turn},
 };
@@ -38,10 +39,10 @@ pub async fn serve(stream: TcpStream, router: Router, limits: Arc<HttpLimits>, s
     let _ = stream.set_nodelay(true);
     let turn = Turn::opened();
     let hyper = limits.hyper();
-    let mut patience = Patience::new(turn.clone(), limits.clone());
+    let mut patience = Patience::new(turn.clone(), &limits);
     let stall = Stall::after(limits.stall_timeout());
     let io = TokioIo::new(PatientStream::new(stream, turn.clone(), stall));
-    let service = service_fn(move |request| answer(router.clone(), request, turn.take(), limits.clone()));
+    let service = service_fn(|request| answer(router.clone(), request, turn.take(), &limits));
     let mut connection = pin!(hyper.serve_connection(io, service));
     // A token of its own, because each look at one takes its lock.
     let leaving = shutdown.child_token();
@@ -67,16 +68,22 @@ async fn answer(
     mut router: Router,
     request: Request<Incoming>,
     turn: ServiceTurn,
-    limits: Arc<HttpLimits>,
+    limits: &HttpLimits,
 ) -> Result<Response<AnswerBody>, Infallible> {
     let (head, body) = request.into_parts();
     let answer = match limits.check_head(&head) {
         Err(problem) => problem.into_response(),
         Ok(()) => {
             let body = Body::new(StallingBody::new(body, limits.stall_timeout()));
-            match timeout(limits.answer_timeout(), router.call(Request::from_parts(head, body))).await {
+            let mut answering = pin!(router.call(Request::from_parts(head, body)));
+            let mut stall = Stall::after(limits.answer_timeout());
+            let in_time = poll_fn(|context| {
+                let polled = answering.as_mut().poll(context);
+                stall.watch(context, polled)
+            });
+            match in_time.await {
                 Ok(answer) => answer?,
-                Err(_) => too_late().into_response(),
+                Err(Stalled) => too_late().into_response(),
             }
         }
     };

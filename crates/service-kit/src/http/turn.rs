@@ -3,69 +3,67 @@
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::limits::HttpLimits;
 
-/// Cheap to clone.
+/// Which move the connection has come to. Several happen in each request, so a move costs no lock and no look
+/// at the clock. Cheap to clone; all clones are used within the connection's one task.
 #[derive(Clone)]
-pub struct Turn(Arc<Mutex<Whose>>);
+pub struct Turn(Arc<AtomicU64>);
 
-#[derive(Clone, Copy)]
-enum Whose {
-    /// The client has opened the connection.
-    Opened(Instant),
-    /// The client has begun a request.
-    Head(Instant),
-    /// A request is under way.
-    Service,
-    /// The client may send another request.
-    Idle(Instant),
-}
+/// One number is a count of moves and, in its last digits, one of these.
+const MOVE: u64 = 4;
+
+/// The client has opened the connection.
+const OPENED: u64 = 0;
+/// The client has begun a request.
+const HEAD: u64 = 1;
+/// A request is under way.
+const SERVICE: u64 = 2;
+/// The client may send another request, once it has taken the answer.
+const IDLE: u64 = 3;
 
 impl Turn {
     pub fn opened() -> Self {
-        Self(Arc::new(Mutex::new(Whose::Opened(Instant::now()))))
+        Self(Arc::new(AtomicU64::new(OPENED)))
     }
 
     /// It is the service's until what is given back is dropped.
     pub fn take(&self) -> ServiceTurn {
-        *self.lock() = Whose::Service;
+        self.go_on(SERVICE);
         ServiceTurn(self.clone())
     }
 
     /// Bytes have come.
     pub fn heard(&self) {
-        let mut whose = self.lock();
-        if matches!(*whose, Whose::Opened(_) | Whose::Idle(_)) {
-            *whose = Whose::Head(Instant::now());
+        if matches!(self.now() % MOVE, OPENED | IDLE) {
+            self.go_on(HEAD);
         }
     }
 
-    /// Bytes were taken, perhaps the last of an answer that the client reads slowly.
+    /// Bytes were taken, perhaps of an answer that the client reads slowly.
     pub fn taken(&self) {
-        let mut whose = self.lock();
-        if matches!(*whose, Whose::Idle(_)) {
-            *whose = Whose::Idle(Instant::now());
+        if self.now() % MOVE == IDLE {
+            self.go_on(IDLE);
         }
     }
 
-    /// By when the client must have gone on, if it is its turn.
-    fn deadline(&self, limits: &HttpLimits) -> Option<Instant> {
-        match *self.lock() {
-            Whose::Opened(since) | Whose::Head(since) => Some(since + limits.head_timeout()),
-            Whose::Idle(since) => Some(since + limits.idle_timeout()),
-            Whose::Service => None,
-        }
+    fn go_on(&self, to: u64) {
+        let now = self.now();
+        self.0.store(now - now % MOVE + MOVE + to, Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Whose> {
-        // Nothing can panic while it is held.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -74,42 +72,73 @@ pub struct ServiceTurn(Turn);
 
 impl Drop for ServiceTurn {
     fn drop(&mut self) {
-        *self.0.lock() = Whose::Idle(Instant::now());
+        self.0.go_on(IDLE);
     }
 }
 
 /// Waits for the client to be late.
 pub struct Patience {
     turn: Turn,
-    limits: Arc<HttpLimits>,
-    /// Goes off at the client's deadline or before; it is put off only when it has gone off, so that a request
-    /// does not cost a change of timers.
+    head: Duration,
+    idle: Duration,
+    /// The move that was seen last, and by when another has to follow.
+    seen: u64,
+    deadline: Option<Instant>,
+    /// Goes off at the deadline or before; it is put off only when it has gone off, so that a request does not
+    /// cost a change of timers.
     alarm: Pin<Box<Sleep>>,
+    /// Who is woken by the alarm.
+    sleeper: Option<Waker>,
 }
 
 impl Patience {
-    pub fn new(turn: Turn, limits: Arc<HttpLimits>) -> Self {
-        let alarm = Box::pin(sleep(limits.head_timeout()));
-        Self { turn, limits, alarm }
+    pub fn new(turn: Turn, limits: &HttpLimits) -> Self {
+        let (head, idle) = (limits.head_timeout(), limits.idle_timeout());
+        let alarm = Box::pin(sleep(head));
+        let deadline = Some(alarm.deadline());
+        Self { seen: turn.now(), turn, head, idle, deadline, alarm, sleeper: None }
     }
 
-    /// Returns once the client has had its time. Has to be polled whenever the turn may have changed, which
-    /// is whenever the connection was polled.
+    /// Returns once the client has had its time. Has to be polled whenever the connection was.
     pub async fn ends(&mut self) {
         poll_fn(|context| self.poll_ends(context)).await;
     }
 
     fn poll_ends(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.turn.deadline(&self.limits) else { return Poll::Pending };
+        let now = self.turn.now();
+        if self.seen != now {
+            self.seen = now;
+            self.deadline = self.limit().map(|limit| Instant::now() + limit);
+        }
+        let Some(deadline) = self.deadline else { return Poll::Pending };
         if deadline < self.alarm.deadline() {
-            self.alarm.as_mut().reset(deadline);
+            self.reset(deadline);
+        }
+        let is_asleep = self.sleeper.as_ref().is_some_and(|sleeper| sleeper.will_wake(context.waker()));
+        if is_asleep && !self.alarm.is_elapsed() {
+            return Poll::Pending;
         }
         loop {
+            self.sleeper = Some(context.waker().clone());
             ready!(self.alarm.as_mut().poll(context));
             if self.alarm.deadline() >= deadline {
                 return Poll::Ready(());
             }
-            self.alarm.as_mut().reset(deadline);
+            self.reset(deadline);
         }
+    }
+
+    /// How long the client may take until its next move; none if it is not the client's turn.
+    fn limit(&self) -> Option<Duration> {
+        match self.seen % MOVE {
+            SERVICE => None,
+            IDLE => Some(self.idle),
+            _ => Some(self.head),
+        }
+    }
+
+    fn reset(&mut self, deadline: Instant) {
+        self.alarm.as_mut().reset(deadline);
+        self.sleeper = None;
     }
 }
