@@ -15,6 +15,7 @@ mod full_disk;
 mod history;
 mod imports;
 mod instance;
+mod limits;
 mod log_care;
 mod log_check;
 mod processes;

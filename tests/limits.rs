@@ -1,0 +1,226 @@
+//! More than a service takes: what comes on top is refused at once, what was taken is served, and afterwards
+//! everything is as before. What single clients may do to a connection is tested beside the HTTP server.
+
+use std::{sync::Arc, time::Duration};
+
+use clap::Parser;
+use reqwest::StatusCode;
+use serde_json::json;
+use service_kit::Shutdown;
+use sqlx::Connection;
+use stack::servers::temporary_folder;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::JoinSet,
+    time::timeout,
+};
+use uuid::Uuid;
+
+use crate::{
+    harness::{Answer, Call, Place, Servers, World, until},
+    instance::{pause, resume},
+};
+
+/// More than any bound here.
+const CLIENTS: usize = 200;
+const BOUND: usize = 8;
+
+/// A service with bounds of its own.
+struct Bounded {
+    address: String,
+    http: reqwest::Client,
+    shutdown: Shutdown,
+    task: tokio::task::JoinHandle<anyhow::Result<()>>,
+    _state: tempfile::TempDir,
+}
+
+impl Bounded {
+    async fn query_service(place: &Place, flags: &[&str]) -> Self {
+        let settings = ["--namespace", &place.namespace, "--database-url", &place.database_url];
+        let nats_url = place.servers.nats.url();
+        let nats = ["--nats-url", &nats_url];
+        let config =
+            query_service::Config::parse_from(["service"].iter().chain(&settings).chain(&nats).chain(flags));
+        Self::start(|listener, shutdown| query_service::serve(listener, config, shutdown)).await
+    }
+
+    async fn command_service(place: &Place, flags: &[&str]) -> Self {
+        let state = temporary_folder().unwrap();
+        let (nats_url, folder) = (place.servers.nats.url(), state.path().to_str().unwrap().to_owned());
+        let settings = ["--namespace", &place.namespace, "--nats-url", &nats_url, "--state-dir", &folder];
+        let config = command_service::Config::parse_from(["service"].iter().chain(&settings).chain(flags));
+        let serve = |listener, shutdown| command_service::serve(listener, config, shutdown);
+        Self { _state: state, ..Self::start(serve).await }
+    }
+
+    async fn start<F>(serve: impl FnOnce(TcpListener, Shutdown) -> F) -> Self
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let shutdown = Shutdown::new();
+        let task = tokio::spawn(serve(listener, shutdown.clone()));
+        let http = reqwest::Client::new();
+        let service = Self { address, http, shutdown, task, _state: temporary_folder().unwrap() };
+        until("the service is ready", async || service.get("/health/ready").send().await.status == 200).await;
+        service
+    }
+
+    fn get(&self, path: &str) -> Call {
+        Call::new(self.http.get(format!("http://{}{path}", self.address)))
+    }
+
+    /// Sends a request of each of so many clients at once. The answers come as they are given.
+    fn crowd(&self, clients: usize, request: impl Fn(&reqwest::Client, &str) -> Call) -> Crowd {
+        let (sender, answers) = mpsc::unbounded_channel();
+        let mut tasks = JoinSet::new();
+        for _ in 0..clients {
+            // A client of its own has a connection of its own.
+            let call = request(&reqwest::Client::new(), &format!("http://{}", self.address));
+            let sender = sender.clone();
+            tasks.spawn(async move { sender.send(call.send().await).unwrap() });
+        }
+        Crowd { tasks, answers }
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+struct Crowd {
+    tasks: JoinSet<()>,
+    answers: mpsc::UnboundedReceiver<Answer>,
+}
+
+impl Crowd {
+    async fn next(&mut self) -> Answer {
+        let answer = timeout(Duration::from_secs(30), self.answers.recv()).await;
+        answer.expect("an answer").expect("a client that waits for one")
+    }
+
+    /// The next answers are refusals.
+    async fn are_refused(&mut self, clients: usize) {
+        for _ in 0..clients {
+            let answer = self.next().await;
+            assert_eq!(answer.problem(), (503, "overloaded"));
+            assert_eq!(answer.header("retry-after"), "1");
+        }
+    }
+
+    fn nobody_else_is_answered(&mut self) {
+        assert!(self.answers.try_recv().is_err());
+    }
+}
+
+fn waiting_for(position: u64, id: Uuid) -> impl Fn(&reqwest::Client, &str) -> Call {
+    move |http, url| {
+        Call::new(http.get(format!("{url}/accounts/{id}?fields=username")))
+            .header("Min-Position", position)
+            .header("Prefer", "wait=30")
+    }
+}
+
+#[tokio::test]
+async fn queries_beyond_the_bound_are_refused_at_once_and_those_within_are_served() {
+    let world = World::start().await;
+    let ada = world.registered("ada").await;
+    let queries = Bounded::query_service(&world.place, &["--max-in-flight", "8", "--max-waiting", "8"]).await;
+    let mut crowd = queries.crowd(CLIENTS, waiting_for(2, ada));
+    crowd.are_refused(CLIENTS - BOUND).await;
+    crowd.nobody_else_is_answered();
+    world.registered("bob").await;
+    for _ in 0..BOUND {
+        assert_eq!(crowd.next().await.text, r#"{"username":"ada"}"#);
+    }
+    let again = queries.get(&format!("/accounts/{ada}?fields=username")).send().await;
+    assert_eq!(again.text, r#"{"username":"ada"}"#);
+    queries.stop().await;
+}
+
+#[tokio::test]
+async fn clients_that_leave_give_their_places_back() {
+    let place = Place::new(Servers::shared().await).await;
+    let queries = Bounded::query_service(&place, &["--max-in-flight", "8", "--max-waiting", "8"]).await;
+    let mut crowd = queries.crowd(CLIENTS, waiting_for(2, Uuid::now_v7()));
+    crowd.are_refused(CLIENTS - BOUND).await;
+    let read = || queries.get("/accounts?limit=1").send();
+    assert_eq!(read().await.problem(), (503, "overloaded"));
+    crowd.tasks.abort_all();
+    until("their places are free", async || read().await.status == StatusCode::OK).await;
+    queries.stop().await;
+}
+
+#[tokio::test]
+async fn queries_never_wait_without_bound_for_the_database() {
+    let place = Place::new(Servers::shared().await).await;
+    let bounds = ["--pool-size=4", "--max-in-flight=150", "--acquire-timeout-ms=300"];
+    let queries = Bounded::query_service(&place, &bounds).await;
+    let each_another = |http: &reqwest::Client, url: &str| {
+        Call::new(http.get(format!("{url}/accounts/{}?fields=username", Uuid::now_v7())))
+    };
+
+    let mut database = place.database().await;
+    let mut hold = database.begin().await.unwrap();
+    sqlx::query("lock table accounts in access exclusive mode").execute(&mut *hold).await.unwrap();
+    queries.crowd(CLIENTS, each_another).are_refused(CLIENTS).await;
+    hold.rollback().await.unwrap();
+
+    until("the database answers again", async || {
+        queries.get("/accounts?limit=1").send().await.status == StatusCode::OK
+    })
+    .await;
+    let mut crowd = queries.crowd(BOUND, each_another);
+    for _ in 0..BOUND {
+        assert_eq!(crowd.next().await.problem(), (404, "no-such-row"));
+    }
+    queries.stop().await;
+}
+
+#[tokio::test]
+async fn commands_beyond_the_bound_are_refused_at_once_and_those_within_are_decided() {
+    let place = Place::new(Arc::new(Servers::start().await)).await;
+    let commands = Bounded::command_service(&place, &["--queue-commands-max", "8"]).await;
+    let register = |http: &reqwest::Client, url: &str| {
+        let name = format!("n{}", &Uuid::now_v7().simple().to_string()[12..]);
+        let body = json!({"email": format!("{name}@example.org"), "username": name});
+        Call::new(http.post(format!("{url}/accounts/register"))).json(&body)
+    };
+    // What is sent to the log meanwhile waits.
+    pause(place.servers.nats.pid());
+    let mut crowd = commands.crowd(CLIENTS, register);
+    crowd.are_refused(CLIENTS - BOUND).await;
+    crowd.nobody_else_is_answered();
+    resume(place.servers.nats.pid());
+    for _ in 0..BOUND {
+        assert_eq!(crowd.next().await.status, StatusCode::CREATED);
+    }
+    assert_eq!(commands.crowd(1, register).next().await.status, StatusCode::CREATED);
+    commands.stop().await;
+}
+
+#[tokio::test]
+async fn a_command_whose_body_never_ends_is_not_waited_for() {
+    let place = Place::new(Servers::shared().await).await;
+    let commands = Bounded::command_service(&place, &["--http-stall-timeout-ms", "300"]).await;
+    for (path, media_type, answer) in [
+        ("/accounts/register", "application/json", "malformed-json"),
+        ("/commands", "application/x-ndjson", "import-interrupted"),
+    ] {
+        let mut client = TcpStream::connect(&commands.address).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: {media_type}\r\n\
+             content-length: 1000\r\n\r\n{{"
+        );
+        client.write_all(head.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        timeout(Duration::from_secs(30), client.read_to_string(&mut text)).await.unwrap().unwrap();
+        assert!(text.contains(&format!(r#""code":"{answer}""#)), "{text}");
+    }
+    assert_eq!(commands.get("/health/live").send().await.text, "live\n");
+    commands.stop().await;
+}
