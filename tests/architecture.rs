@@ -20,9 +20,10 @@ fn dependencies(manifest: &toml::Table) -> impl Iterator<Item = String> {
     tables.flat_map(|table| table.keys().cloned().collect::<Vec<_>>())
 }
 
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     "domain",
     "event-log",
+    "coherence",
     "service-kit",
     "command-service",
     "projector",
@@ -48,7 +49,15 @@ fn services_never_import_each_other() {
 
 #[test]
 fn the_benchmarks_meet_the_services_as_programs_only() {
-    assert_eq!(ours("bench"), BTreeSet::from(["domain", "event-log", "stack"].map(String::from)));
+    assert_eq!(
+        ours("bench"),
+        BTreeSet::from(["coherence", "domain", "event-log", "stack"].map(String::from))
+    );
+}
+
+#[test]
+fn the_checker_of_answers_knows_no_service() {
+    assert_eq!(ours("crates/coherence"), BTreeSet::from(["domain", "event-log"].map(String::from)));
 }
 
 #[test]

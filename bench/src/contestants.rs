@@ -1,14 +1,15 @@
 //! What is measured, each in a process of its own: NATS, Postgres, our services, the service to compare with.
 
+use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use async_nats::jetstream::{self, stream};
 use stack::program::{Program, Running};
 use stack::servers::{NatsCluster, Postgres, ServerConfig};
-use stack::services::{self, COMMAND_SERVICE, PROJECTOR, ServiceConfig};
+use stack::services::{self, COMMAND_SERVICE, PROJECTOR, QUERY_SERVICE, ServiceConfig};
 use stack::{ports, process, readiness};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -69,20 +70,8 @@ impl Site {
 
     /// Starts the command-service and waits until it is ready.
     pub async fn command_service(&self) -> Result<Service> {
-        let binaries = services::find_or_build(&[COMMAND_SERVICE]).await?;
-        let port = ports::next_free(0)?;
-        let config = ServiceConfig {
-            port,
-            namespace: NAMESPACE.to_owned(),
-            nats_url: self.nats.url(),
-            nats_monitor_url: self.nats.monitor_url(),
-            database_url: None,
-            state_folder: Some(self.data_folder()),
-            log: self.log_file(COMMAND_SERVICE),
-        };
-        let mut program = services::program(&binaries, COMMAND_SERVICE, config);
-        program.env.push(("HEADWATER_LOG_REPLICAS", self.replicas().to_string().into()));
-        Service::start(program, port).await
+        let replicas = self.replicas().to_string();
+        self.service(COMMAND_SERVICE, None, &[("HEADWATER_LOG_REPLICAS", &replicas)]).await
     }
 
     /// Starts a Postgres as the stack does.
@@ -90,23 +79,46 @@ impl Site {
         Postgres::start(ServerConfig::within(self.folder.path().join("postgres"))?, &[]).await
     }
 
+    /// Starts a standby of a Postgres.
+    pub async fn standby(&self, primary: &Postgres) -> Result<Postgres> {
+        primary.standby(ServerConfig::within(self.folder.path().join("standby"))?).await
+    }
+
     /// Starts the projector, which folds `views` alone, or all if none is named, and waits until it is ready.
     pub async fn projector(&self, database_url: String, views: &[&str]) -> Result<Service> {
-        let binaries = services::find_or_build(&[PROJECTOR]).await?;
+        let views = views.join(",");
+        let settings = if views.is_empty() { &[][..] } else { &[("HEADWATER_VIEWS", views.as_str())] };
+        self.service(PROJECTOR, Some(database_url), settings).await
+    }
+
+    /// Starts the query-service with these settings, and waits until it is ready.
+    pub async fn query_service(
+        &self,
+        database_url: String,
+        settings: &[(&'static str, &str)],
+    ) -> Result<Service> {
+        self.service(QUERY_SERVICE, Some(database_url), settings).await
+    }
+
+    async fn service(
+        &self,
+        name: &'static str,
+        database_url: Option<String>,
+        settings: &[(&'static str, &str)],
+    ) -> Result<Service> {
+        let binaries = services::find_or_build(&[name]).await?;
         let port = ports::next_free(0)?;
         let config = ServiceConfig {
             port,
             namespace: NAMESPACE.to_owned(),
             nats_url: self.nats.url(),
             nats_monitor_url: self.nats.monitor_url(),
-            database_url: Some(database_url),
-            state_folder: None,
-            log: self.log_file(PROJECTOR),
+            state_folder: database_url.is_none().then(|| self.data_folder()),
+            database_url,
+            log: self.log_file(name),
         };
-        let mut program = services::program(&binaries, PROJECTOR, config);
-        if !views.is_empty() {
-            program.env.push(("HEADWATER_VIEWS", views.join(",").into()));
-        }
+        let mut program = services::program(&binaries, name, config);
+        program.env.extend(settings.iter().map(|(name, value)| (*name, value.into())));
         Service::start(program, port).await
     }
 
@@ -120,21 +132,31 @@ impl Site {
         self.folder.path().join(COMMAND_SERVICE)
     }
 
-    /// Starts the service to compare with, over a stream of its own.
+    /// Starts the service to compare commands with, over a stream of its own.
     pub async fn naive_service(&self) -> Result<Service> {
         self.make_stream("naive").await?;
+        self.part_of_us("naive-service", &[]).await
+    }
+
+    /// Starts the service to compare reads with, which always gives the answer in this file.
+    pub async fn static_service(&self, answer: &Path) -> Result<Service> {
+        self.part_of_us("static-service", &["--answer".as_ref(), answer.as_os_str()]).await
+    }
+
+    /// Starts a service that is a part of this very program.
+    async fn part_of_us(&self, name: &'static str, args: &[&OsStr]) -> Result<Service> {
         let port = ports::next_free(0)?;
         let program = Program {
-            name: "naive-service",
+            name,
             binary: std::env::current_exe()?,
-            args: vec!["naive-service".into()],
+            args: [name.as_ref()].iter().chain(args).map(|arg| arg.to_os_string()).collect(),
             env: vec![
                 ("HEADWATER_LISTEN", format!("127.0.0.1:{port}").into()),
                 ("NATS_URL", self.nats.url().into()),
             ],
             folder: None,
             user: None,
-            log: self.log_file("naive-service"),
+            log: self.log_file(name),
             readiness: readiness::Readiness::Health { base: format!("http://127.0.0.1:{port}") },
             stop_signal: process::Signal::TERM,
             retry_for: Duration::ZERO,

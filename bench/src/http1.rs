@@ -35,12 +35,33 @@ impl Request {
         written.expect("a Vec takes every byte");
         self.bytes.extend_from_slice(&self.body);
     }
+
+    /// `GET`, with more headers, each of which ends its line.
+    pub fn get(&mut self, path: &str, headers: Arguments<'_>) {
+        self.bytes.clear();
+        write!(self.bytes, "GET {path} HTTP/1.1\r\nhost: bench\r\n{headers}\r\n")
+            .expect("a Vec takes every byte");
+    }
 }
 
-/// Status and body of an answer.
+/// An answer, whole.
 pub struct Answer<'a> {
     pub status: u16,
+    head: &'a [u8],
     pub body: &'a [u8],
+}
+
+impl<'a> Answer<'a> {
+    /// The headers, in their order.
+    pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        // Were it not text, it would not have been parsed.
+        let head = str::from_utf8(self.head).unwrap_or_default();
+        head.lines().skip(1).filter_map(|line| line.split_once(':')).map(|(name, value)| (name, value.trim()))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        self.headers().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
 }
 
 pub struct Connection {
@@ -65,7 +86,8 @@ impl Connection {
             while filled < body.end {
                 filled += self.read(filled).await?;
             }
-            return Ok(Answer { status, body: &self.received[body] });
+            let (head, body) = (&self.received[..body.start], &self.received[body]);
+            return Ok(Answer { status, head, body });
         }
     }
 
@@ -128,6 +150,14 @@ mod tests {
         }
         assert!(request.bytes.ends_with(b"content-length: 2\r\n\r\n{}"));
         assert!(request.bytes.starts_with(b"POST /a HTTP/1.1\r\n"));
+    }
+
+    #[test]
+    fn headers_are_found_whatever_their_case() {
+        let head = b"HTTP/1.1 200 OK\r\nLog-Position: 7\r\nETag: \"a:b\"\r\n\r\n";
+        let answer = Answer { status: 200, head, body: b"" };
+        assert_eq!((answer.header("log-position"), answer.header("etag")), (Some("7"), Some("\"a:b\"")));
+        assert_eq!((answer.header("age"), answer.headers().count()), (None, 2));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The benchmarks of the write path and of rebuilding views: settings in, a report out.
+//! The benchmarks of the write path, of rebuilding views and of reads: settings in, a report out.
 //!
 //! Everything runs in one thread, because the client shares the processors with what it measures.
 
@@ -8,17 +8,21 @@ mod cold;
 mod commands;
 mod hot;
 mod profile;
+mod reads;
 mod rebuild;
 
 mod bare;
 mod contestants;
 mod naive;
 
+mod checkpoints;
 mod fill;
 mod folder;
 mod http1;
 mod machine;
 mod processes;
+mod programs;
+mod random;
 mod report;
 mod requests;
 
@@ -36,8 +40,8 @@ use report::Report;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// Measures Headwater's write path on this machine, beside simpler services with the same durability, and how fast
-/// its views are rebuilt, beside what the servers allow.
+/// Measures Headwater's write path on this machine, beside simpler services with the same durability, how fast
+/// its views are rebuilt, beside what the servers allow, and how fast they are read.
 ///
 /// Starts its own NATS servers and services on free ports of 127.0.0.1 and in a temporary folder (of TMPDIR, which
 /// should be on the disk that is to be measured); Ctrl-C stops all of it. Build with --release.
@@ -59,6 +63,9 @@ enum Task {
     /// The service to compare with; `commands` starts it
     #[command(hide = true)]
     NaiveService(naive::Options),
+    /// A service that always gives the same answer, to compare with; `reads` starts it
+    #[command(hide = true)]
+    StaticService(reads::static_service::Options),
     /// A consumer to compare with; `rebuild` starts it
     #[command(hide = true)]
     Consume(rebuild::consumer::Options),
@@ -76,6 +83,8 @@ enum Benchmark {
     Profile(profile::Options),
     /// Views that are folded from a long log, beside consumers that count and decode and beside plain inserts
     Rebuild(rebuild::Options),
+    /// Reads by key and by list, hot and cold, while rows change, and what a cache takes of memory
+    Reads(reads::Options),
 }
 
 fn main() -> ExitCode {
@@ -94,6 +103,9 @@ fn run(cli: Cli) -> Result<()> {
         // These get as many threads as the service that they are compared with.
         Task::NaiveService(options) => {
             return tokio::runtime::Runtime::new()?.block_on(naive::serve(options));
+        }
+        Task::StaticService(options) => {
+            return tokio::runtime::Runtime::new()?.block_on(reads::static_service::serve(options));
         }
         Task::Consume(options) => {
             return tokio::runtime::Runtime::new()?.block_on(rebuild::consumer::consume(options));
@@ -124,5 +136,6 @@ async fn measure(benchmark: Benchmark) -> Result<Report> {
         Benchmark::Cold(options) => cold::measure(options).await,
         Benchmark::Profile(options) => profile::measure(options).await,
         Benchmark::Rebuild(options) => rebuild::measure(options).await,
+        Benchmark::Reads(options) => reads::measure(options).await,
     }
 }

@@ -201,8 +201,11 @@ impl fmt::Display for Report {
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { contestant, what, connections, per_second, mean_ms, p50_ms, p99_ms, errors } = self;
+        // Not everybody tells the quantiles.
+        let quantile = |ms: &f64| if ms.is_nan() { String::new() } else { format!("{ms:.2}") };
+        let (p50_ms, p99_ms) = (quantile(p50_ms), quantile(p99_ms));
         write!(f, "| {what} | {connections} | {contestant} | {per_second:.0} ")?;
-        write!(f, "| {p50_ms:.2} | {p99_ms:.2} | {mean_ms:.2} | {errors} |")
+        write!(f, "| {p50_ms} | {p99_ms} | {mean_ms:.2} | {errors} |")
     }
 }
 

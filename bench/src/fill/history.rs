@@ -8,6 +8,7 @@ use domain::{Event, Timestamp};
 use uuid::Uuid;
 
 use super::{Happening, registered};
+use crate::random::Random;
 
 const ROUND: u64 = 20;
 /// Of each round, the events that register an account: the first one, because nobody could order before.
@@ -42,7 +43,7 @@ struct Placed {
 impl History {
     /// The first `events` events.
     pub fn new(events: u64) -> Self {
-        Self { events, position: 0, random: Random(0), accounts: Vec::new(), placed: Vec::new() }
+        Self { events, position: 0, random: Random::new(0), accounts: Vec::new(), placed: Vec::new() }
     }
 
     fn register(&mut self) -> Happening {
@@ -92,26 +93,6 @@ impl Iterator for History {
             place if place == ROUND - 1 => self.cancel(),
             _ => self.place(),
         })
-    }
-}
-
-/// SplitMix64 (Steele, Lea and Flood 2014): numbers that are even enough to choose by.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn below_i64(&mut self, bound: i64) -> i64 {
-        (self.next() % bound.unsigned_abs()).cast_signed()
     }
 }
 

@@ -5,20 +5,18 @@ use std::pin::pin;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use sqlx::PgConnection;
+use anyhow::{Context as _, Result, ensure};
 use stack::process::{Process, Signal};
 use tokio::time::{Instant, sleep};
 
 use super::arena::{Arena, Own};
 use super::{ALL_VIEWS, REBUILD, SERVICE, VERIFIED, VERIFY_NONE};
+use crate::checkpoints;
 use crate::contestants::NAMESPACE;
 use crate::processes::{Memory, ProcessorTime};
 use crate::report::Pass;
 
 const POLL_EVERY: Duration = Duration::from_millis(20);
-/// A rebuild that has come no further for so long has failed.
-const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// `projector rebuild`, from its start to its end: `views` alone, or all if none is named.
 pub async fn rebuild(arena: &mut Arena, what: &'static str, views: &[&str], verify: &str) -> Result<Pass> {
@@ -63,7 +61,7 @@ pub async fn first_fold(arena: &mut Arena, what: &'static str, views: &[&str]) -
     let ready = Instant::now();
     let all: Vec<&str> = domain::views::ALL.iter().map(|view| view.name).collect();
     let awaited = if views.is_empty() { &all } else { views };
-    projector.until(reached(&mut connection, awaited, arena.events)).await?;
+    projector.until(checkpoints::reach(&mut connection, awaited, arena.events)).await?;
     let elapsed = projector.ready_after + ready.elapsed();
     let own = Own {
         elapsed,
@@ -82,27 +80,4 @@ pub async fn first_fold(arena: &mut Arena, what: &'static str, views: &[&str]) -
             .await?;
     ensure!(others.is_empty(), "the projector was told to fold {views:?} alone, and folded {others:?}, too");
     Ok(pass)
-}
-
-async fn reached(connection: &mut PgConnection, views: &[&str], end: u64) -> Result<()> {
-    let (mut known, mut since) = (Vec::new(), Instant::now());
-    loop {
-        let positions: Vec<(String, i64)> =
-            sqlx::query_as("select view, position from checkpoints where view = any($1) order by view")
-                .bind(views)
-                .fetch_all(&mut *connection)
-                .await?;
-        if positions.len() != views.len() {
-            bail!("there are checkpoints of {positions:?} only, not of all of {views:?}");
-        }
-        if positions.iter().all(|(_, position)| position.cast_unsigned() >= end) {
-            return Ok(());
-        }
-        if positions != known {
-            (known, since) = (positions, Instant::now());
-        } else if since.elapsed() > STUCK_AFTER {
-            bail!("the views have come no further than {known:?} for {STUCK_AFTER:?}; the log ends at {end}");
-        }
-        sleep(POLL_EVERY).await;
-    }
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -102,9 +102,12 @@ impl Postgres {
         format!("postgres://headwater:{}@127.0.0.1:{}/{database}", self.password, self.port)
     }
 
-    /// Where PostgreSQL's other programs are, such as `pgbench`.
-    pub fn programs(&self) -> &Path {
-        &self.bin
+    /// Another of PostgreSQL's programs, such as `pgbench`, told to connect to this database as the superuser.
+    pub fn client(&self, program: &str, database: &str) -> Command {
+        let mut command = Command::new(self.bin.join(program));
+        command.env("PGHOST", "127.0.0.1").env("PGPORT", self.port.to_string()).env("PGDATABASE", database);
+        command.env("PGUSER", "headwater").env("PGPASSWORD", &self.password);
+        command
     }
 
     /// Of the postmaster.
