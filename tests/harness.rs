@@ -151,6 +151,18 @@ impl Place {
         service!(self, query_service::Config, query_service::serve, "--database-url", &self.database_url)
     }
 
+    /// A query-service that hears signals over `nats_url`, with more settings.
+    pub async fn query_service_with(&self, nats_url: &str, settings: &[&str]) -> Service {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let ours = ["service", "--namespace", &self.namespace, "--nats-url", nats_url];
+        let database = ["--database-url", &self.database_url];
+        let config = query_service::Config::parse_from(ours.iter().chain(&database).chain(settings));
+        let shutdown = Shutdown::new();
+        let task = tokio::spawn(query_service::serve(listener, config, shutdown.clone()));
+        Service { url, shutdown, task }
+    }
+
     pub async fn projector(&self) -> Service {
         self.projector_of(domain::views::ALL).await
     }
@@ -204,8 +216,13 @@ impl World {
     }
 
     pub async fn at(place: Place) -> Self {
-        let (commands, queries, projector) =
-            tokio::join!(place.command_service(), place.query_service(), place.projector());
+        let queries = place.query_service().await;
+        Self::with(place, queries).await
+    }
+
+    /// Around a query-service that runs.
+    pub async fn with(place: Place, queries: Service) -> Self {
+        let (commands, projector) = tokio::join!(place.command_service(), place.projector());
         let world = Self { place, commands, queries, projector, http: reqwest::Client::new() };
         for service in [&world.commands, &world.queries, &world.projector] {
             world.until_ready(service).await;

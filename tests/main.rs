@@ -6,6 +6,7 @@ mod harness;
 mod written_log;
 
 mod architecture;
+mod coherence;
 mod commands;
 mod copies;
 mod durability;

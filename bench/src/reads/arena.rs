@@ -93,7 +93,7 @@ impl<'a> Arena<'a> {
 
     async fn hot(&self, run: &mut Run, ours_first: bool) -> Result<()> {
         let service = self.shop.query_service(CACHE_MIB).await?;
-        self.are_there(&service, &self.narrow[..paths::HOT.min(self.narrow.len())]).await?;
+        self.are_there(&service).await?;
         let bare = self.shop.site.static_service(&self.answer).await?;
         let ours = || self.wrk.run(HEADWATER, HOT, service.address, &self.hot);
         let theirs = || self.wrk.run(BARE, HOT, bare.address, &self.hot);
@@ -104,7 +104,7 @@ impl<'a> Arena<'a> {
 
     async fn uniform(&self, run: &mut Run, ours_first: bool, seconds: u32) -> Result<()> {
         let service = self.shop.query_service(0).await?;
-        self.are_there(&service, &self.narrow).await?;
+        self.are_there(&service).await?;
         let ours = || self.wrk.run(UNCACHED, ANY_ROW, service.address, &self.any_row);
         let theirs = || pgbench::read(&self.shop.postgres, ANY_ROW, seconds);
         let times = in_turn(run, ours_first, ours, theirs).await?;
@@ -142,6 +142,7 @@ impl<'a> Arena<'a> {
                 accounts: self.shop.accounts.iter().copied().take(paths::HOT).collect::<Arc<[_]>>(),
                 readers: options.connections,
                 commands_per_second: COMMANDS_PER_SECOND,
+                warm_up: Duration::from_secs(options.warm_up.into()),
                 measure: Duration::from_secs(options.seconds.into()),
             };
             let found = queries.until(updates.run()).await?;
@@ -178,11 +179,11 @@ impl<'a> Arena<'a> {
         Ok(())
     }
 
-    /// Asks for each path once, and keeps one of the answers.
-    async fn are_there(&self, service: &Service, paths: &[String]) -> Result<()> {
+    /// Asks for each of the hot rows once, which must be there, and keeps one of the answers.
+    async fn are_there(&self, service: &Service) -> Result<()> {
         let mut connection = Connection::open(service.address).await?;
         let mut request = Request::default();
-        for path in paths {
+        for path in self.narrow.iter().take(paths::HOT) {
             request.get(path, format_args!(""));
             let answer = connection.call(&request).await?;
             ensure!(answer.status == 200, "{path}: {}", String::from_utf8_lossy(answer.body));

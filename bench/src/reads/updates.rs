@@ -19,7 +19,11 @@ use crate::requests;
 
 /// Connections that send commands, each in its own rhythm.
 const WRITERS: u32 = 10;
-/// Of a connection's reads, so many ask for what the latest acknowledged command has written.
+/// Of a connection's reads, one in so many asks for a list.
+const LIST_EVERY: usize = 16;
+/// A connection that broke is opened again after this long.
+const RECONNECT_DELAY: Duration = Duration::from_millis(10);
+/// Of a connection's reads, one in so many asks for what the latest acknowledged command has written.
 const AT_LEAST_EVERY: usize = 16;
 
 /// Readers and writers of the same rows.
@@ -30,6 +34,8 @@ pub struct Updates {
     pub accounts: Arc<[Uuid]>,
     pub readers: usize,
     pub commands_per_second: u32,
+    /// Until caches and connections are as they will stay; answers are compared with the log, and not counted.
+    pub warm_up: Duration,
     pub measure: Duration,
 }
 
@@ -44,6 +50,7 @@ pub struct Found {
 
 /// What all connections know.
 struct Shared {
+    begin: Instant,
     answers: Answers,
     /// The position that was acknowledged last.
     written: u64,
@@ -57,7 +64,10 @@ struct Shared {
 impl Updates {
     pub async fn run(self) -> Result<Found> {
         let reads = Measured::new(self.measure)?;
+        let begin = Instant::now() + self.warm_up;
+        let end = begin + self.measure;
         let shared = Arc::new(Mutex::new(Shared {
+            begin,
             answers: Answers::default(),
             written: 0,
             commands: 0,
@@ -74,7 +84,6 @@ impl Updates {
                 .map(|path| Ok((path.clone(), shared.answers.ask(&path)?)))
                 .collect::<Result<_>>()?
         };
-        let end = Instant::now() + self.measure;
         let mut all = JoinSet::new();
         for number in 0..WRITERS {
             let writer = Writer { number, end, accounts: self.accounts.clone(), shared: shared.clone() };
@@ -130,7 +139,7 @@ impl Writer {
             let mut shared = lock(&self.shared);
             match (answer.status, position(&answer)) {
                 (200..300, Some(position)) => {
-                    shared.commands += 1;
+                    shared.commands += u64::from(Instant::now() >= shared.begin);
                     shared.written = shared.written.max(position);
                 }
                 (status, _) => shared.failed(format!("command: {status}")),
@@ -181,8 +190,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Which question comes next: of 16, one for the orders of an account, and now and then one for the newest
-    /// accounts.
+    /// Which question comes next: most for a row, some for the orders of an account, few for the newest accounts.
     fn choose(&self, count: usize, rows: usize, zipf: &Zipf, random: &mut Random) -> usize {
         match count % LIST_EVERY {
             0 if count.is_multiple_of(LIST_EVERY * LIST_EVERY) => self.questions.len() - 1,
@@ -191,9 +199,6 @@ impl Reader {
         }
     }
 }
-
-const LIST_EVERY: usize = 16;
-const RECONNECT_DELAY: Duration = Duration::from_millis(10);
 
 impl Shared {
     fn read(
@@ -209,8 +214,11 @@ impl Shared {
             self.failed(answer.status.to_string());
             return Ok(());
         };
-        self.latencies.record(took.as_micros() as u64)?;
-        if is_row {
+        let counts = Instant::now() >= self.begin;
+        if counts {
+            self.latencies.record(took.as_micros() as u64)?;
+        }
+        if is_row && counts {
             self.rows += 1;
             self.hits +=
                 u64::from(answer.header("cache-status").is_some_and(|status| status.contains("; hit")));
