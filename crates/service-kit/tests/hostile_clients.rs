@@ -25,6 +25,18 @@ async fn a_url_of_a_mebibyte_is_refused() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_refused_while_it_sends_may_go_on_for_a_moment() {
+    let server = Server::start(&[]).await;
+    let mut client = server.client().await;
+    // More than is read of a head. A connection that is closed with bytes unread is reset.
+    client.write(format!("GET /{}", "u".repeat(1 << 20))).await;
+    assert_eq!(client.answer().await.status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    client.write("u".repeat(1 << 10)).await;
+    client.write("u".repeat(1 << 10)).await;
+    server.is_well_and_empty().await;
+}
+
+#[tokio::test]
 async fn a_url_that_is_a_little_too_long_is_told_what_is_accepted() {
     let server = Server::start(&["--http-head-bytes-max", "5000"]).await;
     let answer = server.send(format!("GET /{} HTTP/1.1\r\n\r\n", "u".repeat(5000))).await;
@@ -202,6 +214,21 @@ async fn a_client_that_does_not_read_its_answer_is_left() {
         clients.push(client);
     }
     server.is_well_and_empty().await;
+}
+
+#[tokio::test]
+async fn a_client_that_reads_its_answer_slowly_is_not_idle() {
+    let server = Server::start(&["--http-idle-timeout-ms", "500"]).await;
+    let mut client = server.client().await;
+    client.write("GET /large HTTP/1.1\r\n\r\n").await;
+    let mut bytes = 0;
+    // Several times as long as it may be idle.
+    for _ in 0..100 {
+        bytes += client.some().await;
+        sleep(Duration::from_millis(20)).await;
+    }
+    bytes += client.rest().await.len();
+    assert!(bytes > server::LARGE_BYTES, "{bytes}");
 }
 
 #[tokio::test]

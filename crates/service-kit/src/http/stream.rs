@@ -40,6 +40,9 @@ impl PatientStream {
         context: &mut Context<'_>,
         polled: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
+        if polled.is_pending() {
+            self.turn.is_full();
+        }
         let written = ready!(self.stall.watch(context, polled));
         self.turn.taken();
         Poll::Ready(written.unwrap_or_else(|stalled| Err(io::Error::new(io::ErrorKind::TimedOut, stalled))))

@@ -20,8 +20,8 @@ use super::limits::HttpLimits;
 #[derive(Clone)]
 pub struct Turn(Arc<AtomicU64>);
 
-/// One number is a count of moves and, in its last digits, one of these.
-const MOVE: u64 = 4;
+/// One number is a count of moves and, in its remainder, one of these.
+const MOVE: u64 = 5;
 
 /// The client has opened the connection.
 const OPENED: u64 = 0;
@@ -29,8 +29,10 @@ const OPENED: u64 = 0;
 const HEAD: u64 = 1;
 /// A request is under way.
 const SERVICE: u64 = 2;
-/// The client may send another request, once it has taken the answer.
-const IDLE: u64 = 3;
+/// The service has given its answer, and the client has yet to take the rest of it.
+const TAKING: u64 = 3;
+/// The client may send another request.
+const IDLE: u64 = 4;
 
 impl Turn {
     pub fn opened() -> Self {
@@ -50,9 +52,16 @@ impl Turn {
         }
     }
 
-    /// Bytes were taken, perhaps of an answer that the client reads slowly.
-    pub fn taken(&self) {
+    /// The client has no room for more of an answer; how long that may last is for the stream to say.
+    pub fn is_full(&self) {
         if self.now() % MOVE == IDLE {
+            self.go_on(TAKING);
+        }
+    }
+
+    /// The client has taken bytes, perhaps the last of an answer.
+    pub fn taken(&self) {
+        if matches!(self.now() % MOVE, TAKING | IDLE) {
             self.go_on(IDLE);
         }
     }
@@ -131,7 +140,7 @@ impl Patience {
     /// How long the client may take until its next move; none if it is not the client's turn.
     fn limit(&self) -> Option<Duration> {
         match self.seen % MOVE {
-            SERVICE => None,
+            SERVICE | TAKING => None,
             IDLE => Some(self.idle),
             _ => Some(self.head),
         }

@@ -26,7 +26,7 @@ use tokio::{
 /// Nothing that a test waits for takes this long, unless it never comes.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// More than all buffers between a server and a client hold.
-const LARGE_BYTES: usize = 64 << 20;
+pub const LARGE_BYTES: usize = 64 << 20;
 /// Longer than any limit of a test with streams.
 const BETWEEN_TICKS: Duration = Duration::from_millis(700);
 
@@ -175,9 +175,10 @@ impl Client {
         self.reader.rest().await
     }
 
-    /// Reads some bytes, of whatever.
-    pub async fn some(&mut self) {
+    /// Reads some bytes of whatever, and says how many.
+    pub async fn some(&mut self) -> usize {
         timeout(PATIENCE, self.reader.more()).await.expect("something to read");
+        std::mem::take(&mut self.reader.read).len()
     }
 }
 
