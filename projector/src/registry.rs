@@ -139,32 +139,40 @@ pub async fn begin_anew(connection: &mut PgConnection, view: &str, build: &Build
     Ok(())
 }
 
-/// Makes `to` the build that is read, if `from` is. Part of a transaction of the caller.
+/// Begins a new term of the view: what was read in the term before says nothing about the rows from now on.
+pub async fn begin_term(connection: &mut PgConnection, view: &str) -> Result<u64, ViewError> {
+    let term =
+        sqlx::query_scalar("update views set term = term + 1 where name = $1 returning term").bind(view);
+    let term: i64 = term.fetch_one(connection).await?;
+    Ok(term.cast_unsigned())
+}
+
+/// Makes `to` the build that is read, if `from` is, and gives the term that begins with it. Part of a
+/// transaction of the caller.
 pub async fn switch(
     transaction: &mut PgConnection,
     view: &str,
     from: i32,
     to: &Build,
-) -> Result<(), ViewError> {
-    let switched = sqlx::query(
-        "update views set build = $1, version = $2, table_name = $3 where name = $4 and build = $5",
+) -> Result<u64, ViewError> {
+    let term: Option<i64> = sqlx::query_scalar(
+        "update views set build = $1, version = $2, table_name = $3, term = term + 1
+         where name = $4 and build = $5 returning term",
     )
     .bind(to.number)
     .bind(to.version)
     .bind(&to.table)
     .bind(view)
     .bind(from)
-    .execute(&mut *transaction)
+    .fetch_optional(&mut *transaction)
     .await?;
-    if switched.rows_affected() != 1 {
-        return Err(ViewError::Fenced);
-    }
+    let Some(term) = term else { return Err(ViewError::Fenced) };
     sqlx::query("update builds set used_at = coalesce(used_at, now()) where view = $1 and build = $2")
         .bind(view)
         .bind(to.number)
         .execute(&mut *transaction)
         .await?;
-    Ok(())
+    Ok(term.cast_unsigned())
 }
 
 /// Drops a build that is not in use, with its table.

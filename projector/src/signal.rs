@@ -21,11 +21,15 @@ pub fn subject(namespace: &str, view: &str) -> String {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Signal {
     pub view: String,
+    /// Raised, together with the registry's `views.term`, whenever a projector takes the view over, another build
+    /// comes into use, or rows change without the position moving. A signal of a lower term than one before it
+    /// is late and says nothing.
+    pub term: u64,
     /// The view's position before the commit.
     pub previous: u64,
     /// The view's position after the commit.
     pub position: u64,
-    /// A projector took the view over at `position`. What was heard before says nothing about rows changed
+    /// A term has begun at `position`. What was heard before says nothing about rows changed
     /// since, so everything known about the view no longer counts.
     #[serde(default)]
     pub reset: bool,
@@ -48,24 +52,26 @@ pub struct Change {
 }
 
 impl Signal {
-    /// A projector has taken the view over.
-    pub(crate) fn reset(view: &str, position: u64) -> Self {
-        Self { reset: true, ..Self::everything(view, position, position) }
+    /// A term of the view has begun.
+    pub(crate) fn reset(view: &str, term: u64, position: u64) -> Self {
+        Self { reset: true, ..Self::changed(view, term, position, position, None) }
     }
 
     /// Nothing has changed since the last signal.
-    pub(crate) fn heartbeat(view: &str, position: u64) -> Self {
-        Self::changed(view, position, position, Some(Vec::new()))
+    pub(crate) fn heartbeat(view: &str, term: u64, position: u64) -> Self {
+        Self::changed(view, term, position, position, Some(Vec::new()))
     }
 
     /// These rows changed; without a list, any may have.
-    pub(crate) fn changed(view: &str, previous: u64, position: u64, changes: Option<Vec<Change>>) -> Self {
+    pub(crate) fn changed(
+        view: &str,
+        term: u64,
+        previous: u64,
+        position: u64,
+        changes: Option<Vec<Change>>,
+    ) -> Self {
         let everything = changes.is_none();
-        Self { view: view.to_owned(), previous, position, reset: false, changes, everything }
-    }
-
-    fn everything(view: &str, previous: u64, position: u64) -> Self {
-        Self::changed(view, previous, position, None)
+        Self { view: view.to_owned(), term, previous, position, reset: false, changes, everything }
     }
 
     /// The message's payload. Too large for a message of `bytes_max`, it says "everything" instead.
@@ -75,7 +81,8 @@ impl Signal {
         if payload.len() <= bytes_max {
             return payload;
         }
-        encoded(&Self { reset: self.reset, ..Self::everything(&self.view, self.previous, self.position) })
+        let everything = Self::changed(&self.view, self.term, self.previous, self.position, None);
+        encoded(&Self { reset: self.reset, ..everything })
     }
 }
 
@@ -109,10 +116,10 @@ mod tests {
 
     #[test]
     fn a_change_carries_old_and_new_values_of_the_indexed_columns_alone() {
-        let signal = Signal::changed("accounts", 7, 9, Some(vec![renamed()]));
+        let signal = Signal::changed("accounts", 3, 7, 9, Some(vec![renamed()]));
         assert_eq!(
             decode(&signal.encode(1_000)),
-            json!({"view": "accounts", "previous": 7, "position": 9, "reset": false, "changes": [
+            json!({"view": "accounts", "term": 3, "previous": 7, "position": 9, "reset": false, "changes": [
                 {"key": "1", "old": {"name": "ada", "region": null}, "new": {"name": "lovelace", "region": null}}
             ]})
         );
@@ -129,23 +136,23 @@ mod tests {
 
     #[test]
     fn a_signal_too_large_for_a_message_says_that_everything_changed() {
-        let signal = Signal::changed("accounts", 7, 9, Some(vec![renamed()]));
+        let signal = Signal::changed("accounts", 3, 7, 9, Some(vec![renamed()]));
         assert_eq!(
             decode(&signal.encode(100)),
-            json!({"view": "accounts", "previous": 7, "position": 9, "reset": false, "changes": null,
+            json!({"view": "accounts", "term": 3, "previous": 7, "position": 9, "reset": false, "changes": null,
                    "everything": true})
         );
     }
 
     #[test]
     fn a_heartbeat_repeats_the_position() {
-        let signal = Signal::heartbeat("accounts", 9);
+        let signal = Signal::heartbeat("accounts", 3, 9);
         assert_eq!((signal.previous, signal.position, signal.changes), (9, 9, Some(vec![])));
     }
 
     #[test]
-    fn taking_over_makes_everything_known_so_far_void() {
-        let signal = Signal::reset("accounts", 9);
+    fn a_new_term_makes_everything_known_so_far_void() {
+        let signal = Signal::reset("accounts", 3, 9);
         assert!(signal.reset && signal.everything && signal.changes.is_none());
     }
 }

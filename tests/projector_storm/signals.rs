@@ -108,7 +108,7 @@ pub fn longest_delay(heard: &[Heard], appended: &[(Instant, u64)]) -> Duration {
 fn heard<const N: usize>(signals: [(u64, u64, bool); N]) -> Vec<Heard> {
     let signal = |(previous, position, reset)| {
         let view = "orders".to_owned();
-        (Instant::now(), Signal { view, previous, position, reset, changes: None, everything: true })
+        (Instant::now(), Signal { view, term: 0, previous, position, reset, changes: None, everything: true })
     };
     signals.map(signal).to_vec()
 }

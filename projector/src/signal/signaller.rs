@@ -24,27 +24,35 @@ pub(crate) struct Signaller {
 }
 
 struct Last {
+    term: u64,
     position: u64,
     sent_at: Instant,
 }
 
 impl Signaller {
-    /// For a view that was just taken over at `position`.
-    pub fn new(client: Client, namespace: &str, view: &'static str, position: u64) -> Self {
-        let last = Mutex::new(Last { position, sent_at: Instant::now() });
+    /// For a view that is at `position`, in the given term.
+    pub fn new(client: Client, namespace: &str, view: &'static str, term: u64, position: u64) -> Self {
+        let last = Mutex::new(Last { term, position, sent_at: Instant::now() });
         Self { client, subject: subject(namespace, view), view, last }
     }
 
+    /// What was said before no longer counts.
     pub async fn reset(&self) {
         let last = self.last.lock().await;
-        self.publish(last, |last| Signal::reset(self.view, last.position)).await;
+        self.publish(last, |last| Signal::reset(self.view, last.term, last.position)).await;
+    }
+
+    /// A new term has begun; what was said before no longer counts.
+    pub async fn begin_term(&self, term: u64) {
+        self.last.lock().await.term = term;
+        self.reset().await;
     }
 
     /// The view has moved to `position`, and these rows changed; any row, if they are not named.
     pub async fn changed(&self, position: u64, changes: Option<Vec<Change>>) {
         let mut last = self.last.lock().await;
         let previous = std::mem::replace(&mut last.position, position);
-        self.publish(last, |_| Signal::changed(self.view, previous, position, changes)).await;
+        self.publish(last, |last| Signal::changed(self.view, last.term, previous, position, changes)).await;
     }
 
     /// Says for ever that the view is alive, whenever nothing else was said for a while.
@@ -54,7 +62,7 @@ impl Signaller {
             sleep_until(due).await;
             let last = self.last.lock().await;
             if last.sent_at.elapsed() >= HEARTBEAT_EVERY {
-                self.publish(last, |last| Signal::heartbeat(self.view, last.position)).await;
+                self.publish(last, |last| Signal::heartbeat(self.view, last.term, last.position)).await;
             }
         }
     }

@@ -25,11 +25,14 @@ use super::{
     batch::{Step, UnknownEvents, kind, step},
     database::{ANSWER_TIMEOUT, within},
     error::{ViewError, chain, panic_message},
-    folder::{Committed, Folder},
+    folder::Folder,
     held::Held,
     write,
 };
-use crate::quarantine::{self, Poison, Request};
+use crate::{
+    quarantine::{self, Poison, Request},
+    registry,
+};
 use rehearsal::Rehearsal;
 
 pub type Refolding = Option<AbortOnDropHandle<Result<Refold, ViewError>>>;
@@ -334,7 +337,7 @@ impl Refold {
         mut self,
         connection: &mut PgConnection,
         folder: &mut Folder,
-    ) -> Result<Option<Committed>, ViewError> {
+    ) -> Result<Option<u64>, ViewError> {
         let (view, build, until) = (folder.definition.name, folder.build, folder.stored.position);
         let rows = self.rows.len();
         self.find_rows(until).await?;
@@ -352,7 +355,7 @@ impl Refold {
                         return Ok(None);
                     }
                     // For a reason that the rehearsal cannot know, such as a trigger.
-                    return self.stays(connection, folder, chain(error)).await.map(Some);
+                    return self.stays(connection, folder, chain(error)).await.map(|()| None);
                 }
                 Err(error) => return Err(error),
             }
@@ -366,6 +369,7 @@ impl Refold {
                 .await?;
         }
         let held = within(ANSWER_TIMEOUT, Held::load(&mut transaction, view, build)).await?;
+        let term = within(ANSWER_TIMEOUT, registry::begin_term(&mut transaction, view)).await?;
         within(ANSWER_TIMEOUT, transaction.commit()).await?;
         for Poison { key, position, error, .. } in poisons() {
             tracing::warn!(view, key, position, error, "still in quarantine");
@@ -374,7 +378,7 @@ impl Refold {
             tracing::info!(view, key = self.poison.key, "released from quarantine");
         }
         folder.written_otherwise(self.rows.keys(), held);
-        Ok(Some(Committed { position: until, changes: None, time: None }))
+        Ok(Some(term))
     }
 
     async fn write_row(
@@ -400,15 +404,14 @@ impl Refold {
         connection: &mut PgConnection,
         folder: &Folder,
         error: String,
-    ) -> Result<Committed, ViewError> {
+    ) -> Result<(), ViewError> {
         let (view, build) = (folder.definition.name, folder.build);
         let poison = Poison { error, ..self.poison };
         tracing::warn!(view, key = poison.key, error = poison.error, "still in quarantine");
         let mut transaction = write::begin(connection).await?;
         folder.stay(&mut transaction).await?;
         within(ANSWER_TIMEOUT, quarantine::put(&mut transaction, view, build, &poison)).await?;
-        within(ANSWER_TIMEOUT, transaction.commit()).await?;
-        Ok(Committed { position: folder.stored.position, changes: None, time: None })
+        within(ANSWER_TIMEOUT, transaction.commit()).await
     }
 }
 

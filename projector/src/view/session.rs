@@ -149,10 +149,11 @@ impl Session<'_> {
         // does not look well in between. The reset covers what changed in it.
         let (view, build) = (self.task.definition.name, self.folding.folder.build);
         database::sign(self.connection, view, build, &self.task.me).await?;
+        let term = within(ANSWER_TIMEOUT, registry::begin_term(self.connection, view)).await?;
         let mut committed = self.commit(first).await?;
         self.task.status.active(build, &committed);
         let Task { client, log, .. } = self.task;
-        let signaller = Signaller::new(client.clone(), log.namespace(), view, committed.position);
+        let signaller = Signaller::new(client.clone(), log.namespace(), view, term, committed.position);
         signaller.reset().await;
         committed.changes = None;
         tokio::select! {
@@ -173,9 +174,9 @@ impl Session<'_> {
                 refolded = refold::done(&mut refolding) => {
                     let refolded = refolded?.finish(self.connection, &mut self.folding.folder).await?;
                     // If it came to nothing, the next check finds that it is still asked for.
-                    let Some(committed) = refolded else { continue };
+                    let Some(term) = refolded else { continue };
                     self.task.status.quarantined(self.folding.folder.held.len());
-                    signaller.changed(committed.position, committed.changes).await;
+                    signaller.begin_term(term).await;
                     continue;
                 }
                 _ = checks.tick() => {

@@ -34,10 +34,10 @@ impl Rebuild<'_> {
             self.fold(connection, folding, build).await?;
             let position = folding.folder.stored.position;
             self.progress(Phase::Switching, build.number, position, position);
-            if let Some(from) = self.try_switch(connection, &mut freezer, folding, build).await? {
+            if let Some((from, term)) = self.try_switch(connection, &mut freezer, folding, build).await? {
                 // Who folds the build from now on need not wait for what follows here.
                 database::unlock(connection, self.definition.name, build.number).await?;
-                self.say_reset(folding.folder.stored.position).await;
+                self.say_reset(term, folding.folder.stored.position).await;
                 return Ok(from);
             }
         }
@@ -50,7 +50,7 @@ impl Rebuild<'_> {
         freezer: &mut PgConnection,
         folding: &mut Folding,
         build: &Build,
-    ) -> Result<Option<i32>, RebuildError> {
+    ) -> Result<Option<(i32, u64)>, RebuildError> {
         let view = self.definition.name;
         let mut switch = within(ANSWER_TIMEOUT, freezer.begin()).await?;
         // Who folds the build in use waits here before its next transaction.
@@ -78,16 +78,17 @@ impl Rebuild<'_> {
             self.finish(connection, folding, build).await?;
         }
         self.accept_quarantine(&mut switch, folding, from).await?;
-        within(ANSWER_TIMEOUT, registry::switch(&mut switch, view, from, build)).await?;
+        let term = within(ANSWER_TIMEOUT, registry::switch(&mut switch, view, from, build)).await?;
         within(ANSWER_TIMEOUT, switch.commit()).await?;
-        Ok(Some(from))
+        Ok(Some((from, term)))
     }
 
     /// Everything that was known of the view's rows is void. The projector that folds the build from now on
     /// says so, too, when it begins.
-    async fn say_reset(&self, position: u64) {
+    async fn say_reset(&self, term: u64, position: u64) {
         let client = self.log.client().clone();
-        Signaller::new(client.clone(), self.log.namespace(), self.definition.name, position).reset().await;
+        let view = self.definition.name;
+        Signaller::new(client.clone(), self.log.namespace(), view, term, position).reset().await;
         // At most once, like all signals.
         let _ = tokio::time::timeout(Duration::from_secs(1), client.flush()).await;
     }
