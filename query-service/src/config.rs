@@ -24,6 +24,16 @@ pub struct Config {
     #[command(flatten)]
     pub postgres: PostgresArgs,
 
+    /// URL of a standby of that database, which is asked first; what it cannot show yet is read from the database
+    /// itself.
+    #[arg(long, env = "HEADWATER_STANDBY_URL", hide_env_values = true, value_name = "URL")]
+    pub standby_url: Option<String>,
+
+    /// MiB of rows and lists to keep in memory; 0: keep none.
+    #[arg(long, env = "HEADWATER_QUERY_CACHE_MIB", default_value_t = 256,
+          value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub cache_mib: u64,
+
     #[command(flatten)]
     pub bounds: Bounds,
 
@@ -44,6 +54,12 @@ impl Config {
             longest.as_millis()
         );
         Ok(())
+    }
+}
+
+impl Config {
+    pub fn cache_bytes(&self) -> u64 {
+        self.cache_mib * 1024 * 1024
     }
 }
 

@@ -14,9 +14,11 @@ use sqlx::{
 };
 
 use crate::{
+    coherence::Source,
     config::Bounds,
     problems::{INVALID_VALUE, RETRY_AFTER_S, views_unavailable},
     sql::{Statement, Value},
+    standby::Wellness,
 };
 
 /// What the network may add to the time that Postgres was given.
@@ -112,6 +114,47 @@ fn is_lost(error: &sqlx::Error) -> bool {
             error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
         }
         _ => false,
+    }
+}
+
+/// The primary and, if there is one, the standby that is asked first.
+#[derive(Clone)]
+pub struct Databases {
+    primary: Database,
+    standby: Option<(Database, Wellness)>,
+}
+
+impl Databases {
+    pub fn new(primary: Database, standby: Option<(Database, Wellness)>) -> Self {
+        Self { primary, standby }
+    }
+
+    /// Who is asked first.
+    pub fn nearest(&self) -> Source {
+        match &self.standby {
+            Some((_, wellness)) if wellness.is_well() => Source::Standby,
+            _ => Source::Primary,
+        }
+    }
+
+    pub fn of(&self, source: Source) -> &Database {
+        match &self.standby {
+            Some((standby, _)) if source == Source::Standby => standby,
+            _ => &self.primary,
+        }
+    }
+
+    pub fn standby_failed(&self, reason: &dyn std::fmt::Display) {
+        if let Some((_, wellness)) = &self.standby {
+            wellness.has_failed(reason);
+        }
+    }
+
+    pub async fn close(&self) {
+        self.primary.close().await;
+        if let Some((standby, _)) = &self.standby {
+            standby.close().await;
+        }
     }
 }
 

@@ -1,13 +1,18 @@
 //! The read side of Headwater: answers queries from the views in Postgres. Which queries there are is the
 //! database's to say (its columns and indexes); every answer says which position of the log it reflects.
 //!
-//! A request goes through `routes` → `parameters`, `freshness` → `query` (checked against `catalog`) →
-//! `sql` → `reader`, which waits on `positions` and asks the `database`. Beside them run the `watcher`, which
-//! keeps the catalog and notices a lost database, and the listener to `signals`.
+//! A request goes through `routes` → `parameters`, `freshness` → `query` (checked against `catalog`) → `reader`,
+//! which answers from the `cache` what the view's `coherence` knows to be true, waits on `positions`, and lets
+//! `reads` ask the `database` for the rest, many at a time (`batcher`, `sql`). Beside them run the `watcher`, which
+//! keeps the catalog and notices a lost database, and the listener to `signals`, which keeps the coherence.
 
 mod config;
 
+mod batcher;
+mod cache;
 mod catalog;
+mod coherence;
+mod conditions;
 mod cursor;
 mod database;
 mod freshness;
@@ -17,9 +22,12 @@ mod positions;
 mod problems;
 mod query;
 mod reader;
+mod reads;
 mod routes;
+mod served;
 mod signals;
 mod sql;
+mod standby;
 mod watcher;
 
 use std::sync::Arc;
@@ -40,10 +48,16 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
     let bounds = &config.bounds;
     let options = database::connect_options(&config.postgres.database_url, bounds)
         .context("the URL of the database cannot be used")?;
-    let database = database::Database::new(options.clone(), bounds);
+    let standby_options = config.standby_url.as_deref().map(|url| database::connect_options(url, bounds));
+    let standby_options = standby_options.transpose().context("the URL of the standby cannot be used")?;
+    let wellness = standby::Wellness::default();
+    let standby =
+        standby_options.clone().map(|options| (database::Database::new(options, bounds), wellness.clone()));
+    let databases = database::Databases::new(database::Database::new(options.clone(), bounds), standby);
     let health = Health::starting([watcher::HEALTH]);
     let positions = Arc::new(positions::Positions::new(bounds.max_waiting));
     let reload = Arc::new(Notify::new());
+    let cache = cache::Cache::new(config.cache_bytes());
     let (known, knowing) = watch::channel(watcher::Known::default());
 
     let watcher = watcher::Watcher {
@@ -53,10 +67,16 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
         reload: reload.clone(),
         health: health.clone(),
     };
-    let listener_to_signals =
-        signals::Listener { service: config.service, positions: positions.clone(), reload: reload.clone() };
+    let listener_to_signals = signals::Listener {
+        service: config.service,
+        known: knowing.clone(),
+        positions: positions.clone(),
+        reload: reload.clone(),
+    };
     let reader = reader::Reader {
-        database: database.clone(),
+        reads: reads::Reads::new(databases.clone(), cache.clone()),
+        databases: databases.clone(),
+        cache: cache.clone(),
         known: knowing,
         positions,
         reload,
@@ -64,9 +84,12 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
     };
     let app = routes::App {
         reader,
-        metrics: metrics::Metrics::new(),
+        metrics: metrics::Metrics::new(cache),
         in_flight: Arc::new(Semaphore::new(bounds.max_in_flight as usize)),
     };
+    if let Some(options) = standby_options {
+        tokio::spawn(standby::watch(options, wellness, shutdown.clone()));
+    }
 
     // Both end with `shutdown`, which also is what ends the server below.
     let watching = tokio::spawn(watcher.run(shutdown.clone()));
@@ -76,6 +99,6 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
         service_kit::http::serve(listener, routes::routes(app), health, &config.http, shutdown.clone()).await;
     shutdown.cancel();
     let _ = tokio::join!(watching, listening);
-    database.close().await;
+    databases.close().await;
     served.context("the HTTP server failed")
 }

@@ -8,7 +8,7 @@ use opentelemetry::{
 };
 use service_kit::{Problem, problem::kinds::OVERLOADED, telemetry};
 
-use crate::problems::VIEW_BEHIND;
+use crate::{cache::Cache, problems::VIEW_BEHIND, reader::CacheStatus};
 
 /// From a hit in memory to the longest wait for a position, in seconds.
 const DURATION_BOUNDARIES_S: [f64; 14] =
@@ -18,10 +18,11 @@ const DURATION_BOUNDARIES_S: [f64; 14] =
 pub struct Metrics {
     queries: Counter<u64>,
     duration: Histogram<f64>,
+    looked_up: Counter<u64>,
 }
 
 impl Metrics {
-    pub fn new() -> Self {
+    pub fn new(cache: Cache) -> Self {
         let meter = telemetry::meter();
         let queries = meter.u64_counter("queries").with_description("Queries by view and outcome.").build();
         let duration = meter
@@ -30,7 +31,27 @@ impl Metrics {
             .with_description("Time from a query's arrival to its answer, any wait for a position included.")
             .with_boundaries(DURATION_BOUNDARIES_S.to_vec())
             .build();
-        Self { queries, duration }
+        let looked_up = meter
+            .u64_counter("cache_lookups")
+            .with_description("Queries by what the cache had for them: hit, miss, stale or bypass.")
+            .build();
+        let sized = cache.clone();
+        meter
+            .u64_observable_gauge("cache_size")
+            .with_unit("By")
+            .with_description("Bytes that the entries of the cache are taken to occupy.")
+            .with_callback(move |gauge| gauge.observe(sized.size().1, &[]))
+            .build();
+        meter
+            .u64_observable_gauge("cache_entries")
+            .with_description("Rows and lists in the cache.")
+            .with_callback(move |gauge| gauge.observe(cache.size().0, &[]))
+            .build();
+        Self { queries, duration, looked_up }
+    }
+
+    pub fn looked_up(&self, status: CacheStatus) {
+        self.looked_up.add(1, &[KeyValue::new("result", status.word())]);
     }
 
     /// `view` is a name from the catalog, so that the label's values are bounded.

@@ -1,148 +1,173 @@
-//! Reads views: finds the view, checks the query against its catalog, waits for the position that was asked
-//! for, and runs the one statement that answers. A cache will stand between the check and the statement.
+//! Answers queries: finds the view, checks the query against its catalog, waits for the position that was asked
+//! for, and takes the answer from the cache if that is known to be true, else from the database, the standby first.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::http::HeaderValue;
 use service_kit::{Problem, Shutdown};
-use sqlx::{Row, postgres::PgRow};
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, sleep_until, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 
 use crate::{
-    catalog::{Catalog, View},
-    cursor,
-    database::{Database, ReadError, overloaded},
+    cache::{Cache, Entry, Key},
+    catalog::Catalog,
+    coherence::{Source, Tag, Usable},
+    database::{Databases, ReadError, overloaded},
     freshness::{Freshness, LOG_POSITION},
     parameters::Parameters,
     positions::Positions,
     problems::{RETRY_AFTER_S, UNKNOWN_VIEW, VIEW_BEHIND, views_unavailable},
     query::{ListQuery, RowQuery},
-    sql::{self, Statement},
+    reads::{Failure, Found, Outcome, Reads},
+    served::Served,
     watcher::{Known, POLL_EVERY},
 };
 
 /// How long a query that met a switched view waits for the new catalog.
 const CATALOG_WAIT: Duration = Duration::from_secs(1);
+/// A standby that is behind what must be shown is asked once more after this, before the primary is.
+const STANDBY_PATIENCE: Duration = Duration::from_millis(5);
 
 #[derive(Clone)]
 pub struct Reader {
-    pub database: Database,
+    pub reads: Reads,
+    pub databases: Databases,
+    pub cache: Cache,
     pub known: watch::Receiver<Known>,
     pub positions: Arc<Positions>,
     pub reload: Arc<Notify>,
     pub shutdown: Shutdown,
 }
 
-/// One row, as the bytes of a JSON object; `None` if there is none.
-#[derive(Debug)]
-pub struct RowAnswer {
-    pub position: i64,
-    pub item: Option<String>,
+/// A query that has been checked against the catalog.
+pub struct Plan {
+    served: Arc<Served>,
+    question: Question,
+    key: Key,
+    tags: Vec<Tag>,
 }
 
-/// Rows, as JSON objects separated by commas.
+enum Question {
+    Row(RowQuery),
+    List(Arc<ListQuery>),
+}
+
 #[derive(Debug)]
-pub struct ListAnswer {
-    pub position: i64,
-    pub items: String,
-    /// Absent when there is no more.
-    pub next_cursor: Option<String>,
+pub struct Answer {
+    /// The answer reflects everything up to here.
+    pub position: u64,
+    pub entry: Arc<Entry>,
+    pub cache: CacheStatus,
+}
+
+/// What the cache had for a query: the words are those of RFC 9211.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheStatus {
+    Hit,
+    /// There was nothing.
+    Miss,
+    /// What there was has been made old, or does not reach the position that was asked for.
+    Stale,
+    /// Nothing can be told while no signals arrive, or there is no cache.
+    Bypass,
+}
+
+impl CacheStatus {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Stale => "stale",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
+impl Plan {
+    pub fn row(served: Arc<Served>, key: &str, parameters: &Parameters) -> Result<Self, Problem> {
+        let query = RowQuery::parse(&served.view, key, parameters)?;
+        let tags = vec![served.tags.of_row(&query.key)];
+        let key = Key::of_row(served.id, &query.fields, served.view.key_column().kind, &query.key);
+        Ok(Self { served, question: Question::Row(query), key, tags })
+    }
+
+    pub fn list(served: Arc<Served>, parameters: &Parameters) -> Result<Self, Problem> {
+        let query = ListQuery::parse(&served.view, parameters)?;
+        let tags = served.tags.of_list(&query);
+        let ListQuery { fields, limit, after, .. } = &query;
+        let identity = format!("{}{fields:?}{limit}{after:?}", query.identity(&served.view));
+        let key = Key::of_list(served.id, &identity);
+        Ok(Self { served, question: Question::List(Arc::new(query)), key, tags })
+    }
+
+    pub fn view(&self) -> &str {
+        &self.served.view.name
+    }
 }
 
 impl Reader {
-    pub async fn row(
-        &self,
-        view: &str,
-        key: &str,
-        parameters: &Parameters,
-        freshness: Option<Freshness>,
-    ) -> Result<RowAnswer, Problem> {
-        let plan = |view: &View| {
-            let query = RowQuery::parse(view, key, parameters)?;
-            Ok((sql::row(view, &query), ()))
-        };
-        let (_, (), row) = self.read(view, freshness, plan).await?;
-        let item = row.try_get("item").map_err(Problem::internal)?;
-        Ok(RowAnswer { position: position(&row)?, item })
-    }
-
-    pub async fn list(
-        &self,
-        view: &str,
-        parameters: &Parameters,
-        freshness: Option<Freshness>,
-    ) -> Result<ListAnswer, Problem> {
-        let plan = |view: &View| {
-            let query = ListQuery::parse(view, parameters)?;
-            Ok((sql::list(view, &query), query))
-        };
-        let (view, query, row) = self.read(view, freshness, plan).await?;
-        let items: Option<String> = row.try_get("items").map_err(Problem::internal)?;
-        let next_cursor = next_cursor(&view, &query, &row).map_err(Problem::internal)?;
-        Ok(ListAnswer { position: position(&row)?, items: items.unwrap_or_default(), next_cursor })
-    }
-
     /// The catalog, even while the database is away.
     pub fn catalog(&self) -> Result<Arc<Catalog>, Problem> {
         self.known.borrow().catalog().cloned()
     }
 
-    /// Plans and reads; a view that was switched meanwhile is planned once more.
-    async fn read<Q>(
+    /// Plans and answers; a view that was switched meanwhile is planned once more.
+    pub async fn answer(
         &self,
-        name: &str,
+        view: &str,
         freshness: Option<Freshness>,
-        plan: impl Fn(&View) -> Result<(Statement, Q), Problem>,
-    ) -> Result<(Arc<View>, Q, PgRow), Problem> {
+        plan: impl Fn(Arc<Served>) -> Result<Plan, Problem>,
+    ) -> Result<Answer, Problem> {
         for is_last_attempt in [false, true] {
             let mut known = self.known.clone();
-            let view = find_view(&known.borrow_and_update(), name)?;
-            let (statement, query) = plan(&view)?;
-            match self.fetch_fresh(&view, &statement, freshness).await {
-                Ok(row) => return Ok((view, query, row)),
+            let plan = plan(find_view(&known.borrow_and_update(), view)?)?;
+            match self.answer_planned(&plan, freshness).await {
+                Ok(answer) => return Ok(answer),
                 Err(Failure::OutOfDate) if !is_last_attempt => {
                     self.reload.notify_one();
                     // Whatever comes of it, the second attempt answers.
                     let _ = timeout(CATALOG_WAIT, known.changed()).await;
                 }
-                Err(failure) => return Err(failure.into()),
+                Err(failure) => return Err(self.problem(failure)),
             }
         }
         Err(ReadError::OutOfDate.into())
     }
 
-    /// Runs the statement when the view has, as far as is known, reached the position; whether it has is
-    /// for the answer's own snapshot to say.
-    async fn fetch_fresh(
-        &self,
-        view: &View,
-        statement: &Statement,
-        freshness: Option<Freshness>,
-    ) -> Result<PgRow, Failure> {
-        let Some(asked) = freshness else { return self.fetch(statement).await };
-        let deadline = Instant::now() + asked.wait;
+    /// Answers when the view has, as far as is known, reached the position; whether it has is for the answer itself
+    /// to say.
+    async fn answer_planned(&self, plan: &Plan, freshness: Option<Freshness>) -> Result<Answer, Failure> {
+        let Some(asked) = freshness else { return self.answer_now(plan, 0).await };
+        let least = asked.position.cast_unsigned();
+        let deadline = tokio::time::Instant::now() + asked.wait;
         loop {
-            self.wait_for(view, asked, deadline).await?;
-            let row = self.fetch(statement).await?;
-            let reached = position(&row)?;
-            if reached >= asked.position {
-                return Ok(row);
+            self.wait_for(plan, asked, deadline).await.map_err(Failure::Problem)?;
+            let answer = self.answer_now(plan, least).await?;
+            if answer.position >= least {
+                return Ok(answer);
             }
-            if Instant::now() >= deadline || self.shutdown.is_cancelled() {
-                return Err(behind(view, asked, reached).into());
+            if tokio::time::Instant::now() >= deadline || self.shutdown.is_cancelled() {
+                return Err(Failure::Problem(behind(plan, asked, answer.position)));
             }
             // The news was ahead of the database; do not ask it again at once.
-            sleep_until((Instant::now() + POLL_EVERY).min(deadline)).await;
+            sleep_until((tokio::time::Instant::now() + POLL_EVERY).min(deadline)).await;
         }
     }
 
     /// Returns at the deadline at the latest.
-    async fn wait_for(&self, view: &View, asked: Freshness, deadline: Instant) -> Result<(), Problem> {
-        let Some(mut position) = self.positions.follow(&view.name) else { return Ok(()) };
-        if *position.borrow() >= asked.position || Instant::now() >= deadline {
+    async fn wait_for(
+        &self,
+        plan: &Plan,
+        asked: Freshness,
+        deadline: tokio::time::Instant,
+    ) -> Result<(), Problem> {
+        let Some(mut position) = self.positions.follow(plan.view()) else { return Ok(()) };
+        if *position.borrow() >= asked.position || tokio::time::Instant::now() >= deadline {
             return Ok(());
         }
         let Some(_place) = self.positions.wait() else {
@@ -156,17 +181,76 @@ impl Reader {
         Ok(())
     }
 
-    async fn fetch(&self, statement: &Statement) -> Result<PgRow, Failure> {
-        match self.database.fetch(statement).await {
-            Ok(Some(row)) => Ok(row),
-            // The registry names another version of the view by now.
-            Ok(None) | Err(ReadError::OutOfDate) => Err(Failure::OutOfDate),
-            Err(error) => {
-                // While the database is away no connection comes free either; say what is the matter.
-                let trouble = self.known.borrow().trouble.clone();
-                let trouble = trouble.filter(|_| matches!(error, ReadError::Busy));
-                Err(trouble.map_or_else(|| error.into(), |trouble| views_unavailable(&trouble)).into())
+    /// From the cache, if that reaches the position, else from the database, wherever that is.
+    async fn answer_now(&self, plan: &Plan, least: u64) -> Result<Answer, Failure> {
+        let cache = match self.look_up(plan) {
+            Ok(hit) if hit.position >= least => return Ok(hit),
+            Ok(_) => CacheStatus::Stale,
+            Err(status) => status,
+        };
+        let Found { entry, usable } = self.read(plan, least).await?;
+        let position = match usable {
+            Usable::Kept(position) | Usable::Once(position) => position,
+            Usable::Behind => entry.position,
+        };
+        Ok(Answer { position, entry, cache })
+    }
+
+    fn look_up(&self, plan: &Plan) -> Result<Answer, CacheStatus> {
+        let (timeline, now) = (plan.served.coherence.timeline(), Instant::now());
+        if !self.cache.is_on() || !timeline.is_heard(now) {
+            return Err(CacheStatus::Bypass);
+        }
+        let entry = self.cache.get(&plan.key).ok_or(CacheStatus::Miss)?;
+        let reflects = || timeline.reflects(entry.position, &plan.tags, now);
+        let position = (entry.timeline == timeline.id()).then(reflects).flatten();
+        let position = position.ok_or(CacheStatus::Stale)?;
+        Ok(Answer { position, entry, cache: CacheStatus::Hit })
+    }
+
+    /// From the standby if it can show at least what has been heard of and `least`; else from the primary.
+    async fn read(&self, plan: &Plan, least: u64) -> Outcome {
+        if self.databases.nearest() == Source::Standby {
+            for patience in [Some(STANDBY_PATIENCE), None] {
+                match (self.read_from(plan, Source::Standby).await, patience) {
+                    (Ok(found), _) if found.is_usable(least) => return Ok(found),
+                    (Ok(_), Some(patience)) => sleep(patience).await,
+                    // It may not even have heard of the table yet, or be gone.
+                    (Ok(_) | Err(_), _) => break,
+                }
             }
+        }
+        self.read_from(plan, Source::Primary).await
+    }
+
+    async fn read_from(&self, plan: &Plan, source: Source) -> Outcome {
+        let served = plan.served.clone();
+        match &plan.question {
+            Question::Row(RowQuery { key, fields }) => {
+                self.reads.row(served, fields.clone(), key.clone(), source).await
+            }
+            Question::List(query) => self.reads.list(served, query.clone(), plan.key.clone(), source).await,
+        }
+    }
+
+    fn problem(&self, failure: Failure) -> Problem {
+        match failure {
+            Failure::OutOfDate => ReadError::OutOfDate.into(),
+            Failure::Problem(problem) => problem,
+            // While the database is away no connection comes free either; say what is the matter.
+            Failure::Busy => {
+                let trouble = self.known.borrow().trouble.clone();
+                trouble.map_or_else(|| ReadError::Busy.into(), |trouble| views_unavailable(&trouble))
+            }
+        }
+    }
+}
+
+impl Found {
+    fn is_usable(&self, least: u64) -> bool {
+        match self.usable {
+            Usable::Kept(position) | Usable::Once(position) => position >= least,
+            Usable::Behind => false,
         }
     }
 }
@@ -180,49 +264,13 @@ impl Known {
 }
 
 /// The view, if it can be read at the moment.
-fn find_view(known: &Known, name: &str) -> Result<Arc<View>, Problem> {
+fn find_view(known: &Known, name: &str) -> Result<Arc<Served>, Problem> {
     let catalog = known.catalog()?;
-    let view = catalog.view(name).ok_or_else(|| unknown_view(catalog, name))?;
+    let served = known.views.get(name).ok_or_else(|| unknown_view(catalog, name))?;
     match &known.trouble {
         Some(trouble) => Err(views_unavailable(trouble)),
-        None => Ok(view.clone()),
+        None => Ok(served.clone()),
     }
-}
-
-/// What `read` tells apart.
-enum Failure {
-    OutOfDate,
-    Problem(Problem),
-}
-
-impl From<Problem> for Failure {
-    fn from(problem: Problem) -> Self {
-        Self::Problem(problem)
-    }
-}
-
-impl From<Failure> for Problem {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::OutOfDate => ReadError::OutOfDate.into(),
-            Failure::Problem(problem) => problem,
-        }
-    }
-}
-
-fn position(row: &PgRow) -> Result<i64, Problem> {
-    row.try_get("position").map_err(Problem::internal)
-}
-
-fn next_cursor(view: &View, query: &ListQuery, row: &PgRow) -> Result<Option<String>, sqlx::Error> {
-    let found: i64 = row.try_get("found")?;
-    if found <= i64::from(query.limit) {
-        return Ok(None);
-    }
-    let place = (1..=query.order.len())
-        .map(|i| row.try_get(format!("place_{i}").as_str()))
-        .collect::<Result<Vec<String>, _>>()?;
-    Ok(Some(cursor::encode(&place, &query.identity(view))))
 }
 
 fn unknown_view(catalog: &Catalog, name: &str) -> Problem {
@@ -231,9 +279,12 @@ fn unknown_view(catalog: &Catalog, name: &str) -> Problem {
     Problem::new(UNKNOWN_VIEW, detail).accepted(names)
 }
 
-fn behind(view: &View, asked: Freshness, reached: i64) -> Problem {
-    let detail =
-        format!("`{}` has reached position {reached}; at least {} was asked for.", view.name, asked.position);
+fn behind(plan: &Plan, asked: Freshness, reached: u64) -> Problem {
+    let detail = format!(
+        "`{}` has reached position {reached}; at least {} was asked for.",
+        plan.view(),
+        asked.position
+    );
     Problem::new(VIEW_BEHIND, detail)
         .field("Min-Position")
         .header(LOG_POSITION, HeaderValue::from(reached))

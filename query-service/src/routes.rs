@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     Json, Router,
-    body::Body,
+    body::{Body, Bytes},
     extract::{Path, State, rejection::PathRejection},
-    http::{HeaderMap, HeaderValue, Response, Uri, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri, header},
     response::IntoResponse,
     routing::get,
 };
@@ -14,12 +14,14 @@ use service_kit::Problem;
 use tokio::sync::Semaphore;
 
 use crate::{
+    cache::Entry,
+    conditions,
     database::overloaded,
     freshness::{Freshness, LOG_POSITION},
     metrics::Metrics,
     parameters::Parameters,
     problems::{INVALID_VALUE, NO_SUCH_ROW},
-    reader::{ListAnswer, Reader},
+    reader::{Answer, CacheStatus, Plan, Reader},
 };
 
 #[derive(Clone)]
@@ -38,9 +40,11 @@ pub fn routes(app: App) -> Router {
         .with_state(app)
 }
 
-type Answer = Result<Response<Body>, Problem>;
+type Answered = Result<Response<Body>, Problem>;
 
-async fn catalog(State(app): State<App>) -> Answer {
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+async fn catalog(State(app): State<App>) -> Answered {
     Ok(Json(app.reader.catalog()?.describe()).into_response())
 }
 
@@ -49,16 +53,17 @@ async fn row(
     path: Result<Path<(String, String)>, PathRejection>,
     uri: Uri,
     headers: HeaderMap,
-) -> Answer {
+) -> Answered {
     let Path((view, key)) = path.map_err(|_| unreadable_path())?;
     let reading = async {
         let freshness = Freshness::from_headers(&headers)?;
         let parameters = Parameters::parse(uri.query().unwrap_or_default())?;
-        let answer = app.reader.row(&view, &key, &parameters, freshness).await?;
-        match answer.item {
-            Some(item) => Ok(json(answer.position, item)),
-            None => Err(no_such_row(&view, &key, answer.position)),
+        let answer =
+            app.reader.answer(&view, freshness, |served| Plan::row(served, &key, &parameters)).await?;
+        if answer.entry.body.is_none() {
+            return Err(no_such_row(&view, &key, &answer));
         }
+        Ok((respond(&headers, &answer), answer.cache))
     };
     app.bounded(&view, reading).await
 }
@@ -68,55 +73,88 @@ async fn list(
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
     headers: HeaderMap,
-) -> Answer {
+) -> Answered {
     let Path(view) = path.map_err(|_| unreadable_path())?;
     let reading = async {
         let freshness = Freshness::from_headers(&headers)?;
         let parameters = Parameters::parse(uri.query().unwrap_or_default())?;
-        let answer = app.reader.list(&view, &parameters, freshness).await?;
-        page(&uri, &parameters, answer)
+        let answer = app.reader.answer(&view, freshness, |served| Plan::list(served, &parameters)).await?;
+        let mut response = respond(&headers, &answer);
+        if let Some(cursor) = &answer.entry.next_cursor {
+            let next = format!("<{}?{}>; rel=\"next\"", uri.path(), parameters.with("cursor", cursor));
+            let next = HeaderValue::from_str(&next).map_err(Problem::internal)?;
+            response.headers_mut().insert(header::LINK, next);
+        }
+        Ok((response, answer.cache))
     };
     app.bounded(&view, reading).await
 }
 
 impl App {
     /// Runs a query if there is room for it, and measures it.
-    async fn bounded(&self, view: &str, reading: impl Future<Output = Answer>) -> Answer {
+    async fn bounded(
+        &self,
+        view: &str,
+        reading: impl Future<Output = Result<(Response<Body>, CacheStatus), Problem>>,
+    ) -> Answered {
         let arrived = Instant::now();
         let result = match self.in_flight.try_acquire() {
             Ok(_permit) => reading.await,
             Err(_) => Err(overloaded("As many queries are under way as this replica takes.")),
         };
+        if let Ok((_, status)) = &result {
+            self.metrics.looked_up(*status);
+        }
         let view =
             self.reader.catalog().ok().and_then(|catalog| catalog.view(view).map(|view| view.name.clone()));
         self.metrics.answered(view, &result, arrived.elapsed());
-        result
+        result.map(|(response, _)| response)
     }
 }
 
-fn page(uri: &Uri, parameters: &Parameters, answer: ListAnswer) -> Answer {
-    let cursor = serde_json::json!(answer.next_cursor);
-    let mut response =
-        json(answer.position, format!(r#"{{"items":[{}],"next_cursor":{cursor}}}"#, answer.items));
-    if let Some(cursor) = answer.next_cursor {
-        let next = format!("<{}?{}>; rel=\"next\"", uri.path(), parameters.with("cursor", &cursor));
-        let next = HeaderValue::from_str(&next).map_err(Problem::internal)?;
-        response.headers_mut().insert(header::LINK, next);
+/// The answer, or 304 if the client has it already.
+fn respond(request: &HeaderMap, answer: &Answer) -> Response<Body> {
+    let Answer { position, entry, cache } = answer;
+    let etag = entry.etag.to_string();
+    let mut response = if conditions::has_it(request, &etag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let headers = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        (headers, Bytes::from_owner(JsonBody(entry.clone()))).into_response()
+    };
+    let headers = response.headers_mut();
+    headers.insert(LOG_POSITION, HeaderValue::from(*position));
+    headers.insert(CACHE_STATUS, cache_status(*cache));
+    // Whoever keeps an answer asks, with its ETag, whether it still holds.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(header::ETAG, HeaderValue::from_str(&etag).expect("digits in quotes"));
+    response
+}
+
+/// The bytes of an entry, served without being copied.
+struct JsonBody(Arc<Entry>);
+
+impl AsRef<[u8]> for JsonBody {
+    fn as_ref(&self) -> &[u8] {
+        self.0.body.as_deref().unwrap_or_default()
     }
-    Ok(response)
 }
 
-fn json(position: i64, body: String) -> Response<Body> {
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (LOG_POSITION, HeaderValue::from(position)),
-    ];
-    (headers, body).into_response()
+/// RFC 9211: what became of the query in the cache, and why it went on to the database if it did.
+fn cache_status(status: CacheStatus) -> HeaderValue {
+    HeaderValue::from_static(match status {
+        CacheStatus::Hit => "headwater; hit",
+        CacheStatus::Miss => "headwater; fwd=miss",
+        CacheStatus::Stale => "headwater; fwd=stale",
+        CacheStatus::Bypass => "headwater; fwd=bypass",
+    })
 }
 
-fn no_such_row(view: &str, key: &str, position: i64) -> Problem {
+fn no_such_row(view: &str, key: &str, answer: &Answer) -> Problem {
+    let position = answer.position;
     Problem::new(NO_SUCH_ROW, format!("`{view}` has no row `{key}` at position {position}."))
         .header(LOG_POSITION, HeaderValue::from(position))
+        .header(CACHE_STATUS, cache_status(answer.cache))
 }
 
 fn unreadable_path() -> Problem {

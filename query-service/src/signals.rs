@@ -1,30 +1,43 @@
-//! Listens to what the projector says after each commit. Signals make answers quick, never right: the read
-//! path works without NATS, only a little later.
+//! Listens to what the projector says after each commit. Signals make answers quick, never wrong: the read path
+//! works without NATS, only without a cache.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::StreamExt;
 use serde::Deserialize;
 use service_kit::{Shutdown, config::ServiceArgs};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-use crate::positions::Positions;
+use crate::{
+    coherence::{Change, Heard, News, Touched},
+    positions::Positions,
+    served::Served,
+    watcher::Known,
+};
 
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// A view's rows changed, or (with nothing new) its projector is alive. There is more in a signal than is
-/// read here; unknown members are ignored.
+/// A view's rows changed, or (with nothing new) its projector is alive. There may be more in a signal than is read
+/// here; unknown members are ignored.
 #[derive(Debug, Deserialize)]
 struct Signal {
     view: String,
-    position: i64,
-    /// The view was switched or taken over: what was known about it no longer counts.
+    term: u64,
+    previous: u64,
+    position: u64,
+    /// What was known about the view no longer counts.
     #[serde(default)]
     reset: bool,
+    /// Absent if any row may have changed.
+    changes: Option<Vec<Change>>,
 }
 
 pub struct Listener {
     pub service: ServiceArgs,
+    pub known: watch::Receiver<Known>,
     pub positions: Arc<Positions>,
     /// Asks for the catalog to be read again.
     pub reload: Arc<Notify>,
@@ -53,7 +66,7 @@ impl Listener {
         let mut signals = client.subscribe(format!("{}.signals.*", self.service.namespace)).await?;
         while let Some(message) = signals.next().await {
             match serde_json::from_slice(&message.payload) {
-                Ok(signal) => self.hear(signal),
+                Ok(signal) => self.hear(&signal),
                 Err(error) => {
                     tracing::warn!(subject = %message.subject, %error, "a signal cannot be understood");
                 }
@@ -62,14 +75,30 @@ impl Listener {
         Ok(())
     }
 
-    fn hear(&self, signal: Signal) {
+    fn hear(&self, signal: &Signal) {
+        let served = self.known.borrow().views.get(signal.view.as_str()).cloned();
+        let Some(served) = served else { return };
+        let heard = served.coherence.hear(&news(&served, signal), Instant::now());
+        // Positions are counted as Postgres does.
+        let position = signal.position.cast_signed();
+        match heard {
+            Heard::Late => return,
+            Heard::InOrder => self.positions.advance(&signal.view, position),
+            Heard::Anew => self.positions.reset(&signal.view, position),
+        }
         if signal.reset {
-            self.positions.reset(&signal.view, signal.position);
             self.reload.notify_one();
-        } else {
-            self.positions.advance(&signal.view, signal.position);
         }
     }
+}
+
+fn news(served: &Served, signal: &Signal) -> News {
+    let Signal { term, previous, position, reset, changes, .. } = signal;
+    let touched = match changes {
+        Some(changes) => served.tags.touched(&served.view, changes),
+        None => Touched::Everything,
+    };
+    News { term: *term, previous: *previous, position: *position, reset: *reset, touched }
 }
 
 #[cfg(test)]
@@ -77,9 +106,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signal_is_read_for_its_position_whatever_else_it_says() {
-        let text = r#"{"view":"accounts","previous":120,"position":125,"changes":null,"everything":true}"#;
+    fn a_signal_without_named_changes_may_have_changed_anything() {
+        let text =
+            r#"{"view":"accounts","term":3,"previous":120,"position":125,"changes":null,"everything":true}"#;
         let signal: Signal = serde_json::from_str(text).expect("a signal");
-        assert_eq!((signal.view.as_str(), signal.position, signal.reset), ("accounts", 125, false));
+        assert!(signal.changes.is_none() && !signal.reset);
+        assert_eq!((signal.term, signal.previous, signal.position), (3, 120, 125));
     }
 }

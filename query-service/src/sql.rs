@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use crate::{
     catalog::{Column, ColumnId, View},
-    query::{ListQuery, RowQuery},
+    query::ListQuery,
 };
 
 /// A statement and what is bound to it.
@@ -24,17 +24,22 @@ pub enum Value {
     Integer(i32),
 }
 
-/// Gives one row `(position bigint, item text or null)`, or none if the registry names another build.
-pub fn row(view: &View, query: &RowQuery) -> Statement {
+/// Gives one row `(position bigint, term bigint, items text[])`, or none if the registry names another build.
+/// `items` has an element for each key, in their order: null where there is no such row.
+pub fn rows(view: &View, fields: &[ColumnId], keys: Vec<String>) -> Statement {
     let mut values = Values::default();
-    let source = source(view, &query.fields);
-    let key = equals(view.key_column(), values.text(&query.key));
-    let body = format!("(select {ITEM} from {source} where {key}) as item");
-    let sql = format!("select {POSITION}, {body} {}", at_build(view, &mut values));
+    let key = view.key_column();
+    let asked = format!("unnest({}::text[]::{}[]) as asked(key)", values.add(Value::Texts(keys)), cast(key));
+    let row =
+        format!("select {ITEM} from {} where t.{} = asked.key", source(view, fields), quoted(&key.name));
+    let sql = format!(
+        "select {POSITION}, {TERM}, array(select ({row}) from {asked}) as items {}",
+        at_build(view, &mut values)
+    );
     Statement { sql, values: values.0 }
 }
 
-/// Gives one row `(position bigint, found bigint, items text or null, place_1 text or null, …)`, or none if
+/// Gives one row `(position bigint, term bigint, found bigint, items text or null, place_1 text or null, …)`, or none if
 /// the registry names another build. `items` holds at most `limit` objects separated by commas; `found`
 /// is one more than `limit` if there is more, and then the places say where the page ended.
 pub fn list(view: &View, query: &ListQuery) -> Statement {
@@ -56,7 +61,7 @@ pub fn list(view: &View, query: &ListQuery) -> Statement {
     }
     let _ = write!(rows, " order by {} limit {limit} + 1", order(view, query));
     let sql = format!(
-        "select {POSITION}, page.* {} cross join ({page} from ({rows}) as rows) as page where {}",
+        "select {POSITION}, {TERM}, page.* {} cross join ({page} from ({rows}) as rows) as page where {}",
         registry(),
         build_is(view, &mut values)
     );
@@ -64,6 +69,7 @@ pub fn list(view: &View, query: &ListQuery) -> Statement {
 }
 
 const POSITION: &str = "coalesce(c.position, 0) as position";
+const TERM: &str = "v.term";
 const ITEM: &str = "to_json(narrow.*)::text";
 
 fn registry() -> &'static str {
@@ -182,17 +188,16 @@ mod tests {
     }
 
     #[test]
-    fn a_row_reads_its_fields_and_its_position_in_one_statement() {
-        let query = RowQuery { key: ID.into(), fields: vec![2, 0] };
-        let statement = row(&orders(), &query);
-        let expected = "select coalesce(c.position, 0) as position, \
-             (select to_json(narrow.*)::text from \"public\".\"orders_v1\" as t \
+    fn rows_are_read_by_their_keys_with_their_position_in_one_statement() {
+        let statement = rows(&orders(), &[2, 0], vec![ID.into()]);
+        let expected = "select coalesce(c.position, 0) as position, v.term, \
+             array(select (select to_json(narrow.*)::text from \"public\".\"orders_v1\" as t \
              cross join lateral (select t.\"status\", t.\"id\") as narrow \
-             where t.\"id\" = $1::text::uuid) as item \
+             where t.\"id\" = asked.key) from unnest($1::text[]::uuid[]) as asked(key)) as items \
              from views as v left join checkpoints as c on c.view = v.name and c.build = v.build \
              where v.name = $2 and v.build = $3";
         assert_eq!(statement.sql, expected);
-        let values = [Value::Text(ID.into()), Value::Text("orders".into()), Value::Integer(1)];
+        let values = [Value::Texts(vec![ID.into()]), Value::Text("orders".into()), Value::Integer(1)];
         assert_eq!(statement.values, values);
     }
 

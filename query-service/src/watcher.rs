@@ -16,6 +16,7 @@ use tokio::{
 use crate::{
     catalog::{self, Catalog, LoadError},
     positions::Positions,
+    served::{ServedViews, served},
 };
 
 /// The name of the check in `/health/ready`.
@@ -38,6 +39,8 @@ const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
 pub struct Known {
     /// The last catalog that was read; it stays while the database is away.
     pub catalog: Option<Arc<Catalog>>,
+    /// Its views.
+    pub views: Arc<ServedViews>,
     /// Why the views cannot be read at the moment, in words for a client.
     pub trouble: Option<String>,
 }
@@ -115,19 +118,22 @@ impl Watcher {
     async fn load(&self, connection: &mut PgConnection) -> Result<(), WatchError> {
         let catalog = in_time(catalog::load(connection)).await??;
         self.positions.track(catalog.views.keys());
-        self.read_positions(connection).await?;
         self.is_well(catalog);
-        Ok(())
+        self.read_positions(connection).await
     }
 
     async fn read_positions(&self, connection: &mut PgConnection) -> Result<(), WatchError> {
         let read = sqlx::query_as(
-            "select c.view, c.position from checkpoints c join views v on v.name = c.view and v.build = c.build",
+            "select v.name, v.term, c.position from checkpoints c join views v on v.name = c.view and v.build = c.build",
         )
         .fetch_all(connection);
-        let positions: Vec<(String, i64)> = in_time(read).await??;
-        for (view, position) in positions {
+        let rows: Vec<(String, i64, i64)> = in_time(read).await??;
+        let views = self.known.borrow().views.clone();
+        for (view, term, position) in rows {
             self.positions.advance(&view, position);
+            if let Some(served) = views.get(view.as_str()) {
+                served.coherence.compare(term.cast_unsigned(), position.cast_unsigned(), Instant::now());
+            }
         }
         Ok(())
     }
@@ -140,6 +146,7 @@ impl Watcher {
             } else if known.trouble.is_some() {
                 tracing::info!("the views can be read again");
             }
+            known.views = Arc::new(served(&catalog, &known.views));
             known.catalog = Some(Arc::new(catalog));
             known.trouble = None;
         });

@@ -51,6 +51,14 @@ pub struct Column {
     pub nullable: bool,
 }
 
+impl Column {
+    /// The kind, if Postgres keeps values of it exactly as they are given: neither rounded nor cut.
+    pub fn exact_kind(&self) -> Option<Kind> {
+        let is_cut = self.type_name.contains('(');
+        self.kind.filter(|kind| !is_cut && !matches!(kind, Kind::Numeric | Kind::Timestamp))
+    }
+}
+
 /// One way in which an index serves a query: equality on all of `equal`, then a range on the first column
 /// of `order`, in the order of `order`, forwards or backwards. `order` ends in the key, so that it is total.
 #[derive(Clone, Debug, PartialEq, Eq)]

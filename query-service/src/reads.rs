@@ -1,0 +1,268 @@
+//! Reads the database for those that the cache cannot answer: misses of one shape together in one statement, the
+//! same list once for all who ask for it; and says what may be done with each answer.
+
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+    time::Instant,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use service_kit::Problem;
+use sqlx::{Row, postgres::PgRow};
+
+use crate::{
+    batcher::{Answer, Batcher},
+    cache::{Cache, ETag, Entry, Key},
+    catalog::{ColumnId, View},
+    coherence::{Read, Source, Tag, Usable},
+    cursor,
+    database::{Databases, ReadError},
+    query::ListQuery,
+    served::Served,
+    sql::{self, Statement},
+};
+
+/// Statements under way at once for the same fields of one view. While both run, misses gather for the next; more
+/// would only make smaller ones.
+const STATEMENTS_PER_SHAPE: usize = 2;
+/// Rows that one statement reads.
+const KEYS_PER_STATEMENT: usize = 256;
+
+/// What a read has found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub entry: Arc<Entry>,
+    pub usable: Usable,
+}
+
+/// Why it found nothing. Shared by all who asked.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// The catalog is not that of the database any more.
+    OutOfDate,
+    Problem(Problem),
+    /// No connection came free.
+    Busy,
+}
+
+pub type Outcome = Result<Found, Failure>;
+
+#[derive(Clone)]
+pub struct Reads {
+    rows: Arc<Batcher<RowShape, String, Outcome>>,
+    lists: Arc<Batcher<List, (), Outcome>>,
+}
+
+impl Reads {
+    pub fn new(databases: Databases, cache: Cache) -> Self {
+        let reading = Reading { databases, cache };
+        let (rows, lists) = (reading.clone(), reading);
+        Self {
+            rows: Batcher::new(
+                STATEMENTS_PER_SHAPE,
+                KEYS_PER_STATEMENT,
+                Box::new(move |shape, keys| rows.clone().rows(shape, keys).boxed()),
+            ),
+            lists: Batcher::new(1, 1, Box::new(move |list, _| list_alone(lists.clone(), list))),
+        }
+    }
+
+    pub async fn row(
+        &self,
+        served: Arc<Served>,
+        fields: Vec<ColumnId>,
+        key: String,
+        source: Source,
+    ) -> Outcome {
+        let shape = RowShape { served, fields, source };
+        self.rows.get(shape, key).await.unwrap_or_else(|| Err(panicked()))
+    }
+
+    pub async fn list(
+        &self,
+        served: Arc<Served>,
+        query: Arc<ListQuery>,
+        key: Key,
+        source: Source,
+    ) -> Outcome {
+        let list = List { served, query, key, source };
+        self.lists.get(list, ()).await.unwrap_or_else(|| Err(panicked()))
+    }
+}
+
+fn panicked() -> Failure {
+    Failure::Problem(Problem::internal("a read ended without an answer"))
+}
+
+/// Rows of one view that are read alike.
+#[derive(Clone)]
+struct RowShape {
+    served: Arc<Served>,
+    fields: Vec<ColumnId>,
+    source: Source,
+}
+
+impl RowShape {
+    fn identity(&self) -> impl Eq + Hash + '_ {
+        (self.served.id, &self.fields, self.source)
+    }
+}
+
+impl PartialEq for RowShape {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for RowShape {}
+
+impl Hash for RowShape {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
+    }
+}
+
+#[derive(Clone)]
+struct List {
+    served: Arc<Served>,
+    query: Arc<ListQuery>,
+    /// Names the view and the query.
+    key: Key,
+    source: Source,
+}
+
+impl PartialEq for List {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key && self.source == other.source
+    }
+}
+
+impl Eq for List {}
+
+impl Hash for List {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.key, self.source).hash(state);
+    }
+}
+
+#[derive(Clone)]
+struct Reading {
+    databases: Databases,
+    cache: Cache,
+}
+
+fn list_alone(reading: Reading, list: List) -> BoxFuture<'static, Vec<Answer<Outcome>>> {
+    async move { vec![answer(reading.list(list).await)] }.boxed()
+}
+
+fn answer(answer: Outcome) -> Answer<Outcome> {
+    let is_current = matches!(answer, Ok(Found { usable: Usable::Kept(_), .. }));
+    Answer { answer, is_current }
+}
+
+impl Reading {
+    async fn rows(self, shape: RowShape, keys: Vec<String>) -> Vec<Answer<Outcome>> {
+        let RowShape { served, fields, source } = shape;
+        let statement = sql::rows(&served.view, &fields, keys.clone());
+        let found = self.fetch(&statement, source).await.and_then(|row| rows_of(&row, keys.len()));
+        let (read, items) = match found {
+            Ok(found) => found,
+            Err(failure) => return vec![Answer { answer: Err(failure), is_current: false }; keys.len()],
+        };
+        let kind = served.view.key_column().kind;
+        let rows = keys.into_iter().zip(items).map(|(key, item)| {
+            let body = item.map(|item| item.into_bytes().into_boxed_slice());
+            let tags = [served.tags.of_row(&key)];
+            let key = Key::of_row(served.id, &fields, kind, &key);
+            answer(Ok(self.judge(&served, key, &tags, read, source, body, None)))
+        });
+        rows.collect()
+    }
+
+    async fn list(self, list: List) -> Outcome {
+        let List { served, query, key, source } = list;
+        let row = self.fetch(&sql::list(&served.view, &query), source).await?;
+        let (read, body, next_cursor) = page(&served.view, &query, &row).map_err(internal)?;
+        let tags = served.tags.of_list(&query);
+        Ok(self.judge(&served, key, &tags, read, source, Some(body), next_cursor))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "an entry is made of them")]
+    fn judge(
+        &self,
+        served: &Served,
+        key: Key,
+        tags: &[Tag],
+        read: Read,
+        source: Source,
+        body: Option<Box<[u8]>>,
+        next_cursor: Option<Box<str>>,
+    ) -> Found {
+        let timeline = served.coherence.timeline();
+        let usable = timeline.usable(timeline.judge(read, tags, Instant::now()), read, source);
+        let etag = ETag::of(body.as_deref().unwrap_or_default());
+        let entry =
+            Arc::new(Entry { timeline: timeline.id(), position: read.position, etag, next_cursor, body });
+        if let Usable::Kept(_) = usable {
+            self.cache.put(key, entry.clone());
+        }
+        Found { entry, usable }
+    }
+
+    async fn fetch(&self, statement: &Statement, source: Source) -> Result<PgRow, Failure> {
+        match self.databases.of(source).fetch(statement).await {
+            Ok(Some(row)) => Ok(row),
+            // The registry names another build of the view by now.
+            Ok(None) | Err(ReadError::OutOfDate) => Err(Failure::OutOfDate),
+            Err(ReadError::Busy) => Err(Failure::Busy),
+            Err(error) => {
+                if source == Source::Standby {
+                    self.databases.standby_failed(&error);
+                }
+                Err(Failure::Problem(error.into()))
+            }
+        }
+    }
+}
+
+fn internal(error: sqlx::Error) -> Failure {
+    Failure::Problem(Problem::internal(error))
+}
+
+/// Positions and terms are never negative.
+fn read(row: &PgRow) -> Result<Read, sqlx::Error> {
+    let (position, term): (i64, i64) = (row.try_get("position")?, row.try_get("term")?);
+    Ok(Read { term: term.cast_unsigned(), position: position.cast_unsigned() })
+}
+
+fn rows_of(row: &PgRow, keys: usize) -> Result<(Read, Vec<Option<String>>), Failure> {
+    let items: Vec<Option<String>> = row.try_get("items").map_err(internal)?;
+    let read = read(row).map_err(internal)?;
+    if items.len() == keys {
+        Ok((read, items))
+    } else {
+        Err(Failure::Problem(Problem::internal(format!("{} rows came for {keys} keys", items.len()))))
+    }
+}
+
+type Page = (Read, Box<[u8]>, Option<Box<str>>);
+
+fn page(view: &View, query: &ListQuery, row: &PgRow) -> Result<Page, sqlx::Error> {
+    let items: Option<String> = row.try_get("items")?;
+    let next_cursor = next_cursor(view, query, row)?;
+    let items = items.unwrap_or_default();
+    let body = format!(r#"{{"items":[{items}],"next_cursor":{}}}"#, serde_json::json!(next_cursor));
+    Ok((read(row)?, body.into_bytes().into(), next_cursor.map(String::into_boxed_str)))
+}
+
+fn next_cursor(view: &View, query: &ListQuery, row: &PgRow) -> Result<Option<String>, sqlx::Error> {
+    let found: i64 = row.try_get("found")?;
+    if found <= i64::from(query.limit) {
+        return Ok(None);
+    }
+    let place = (1..=query.order.len())
+        .map(|i| row.try_get(format!("place_{i}").as_str()))
+        .collect::<Result<Vec<String>, _>>()?;
+    Ok(Some(cursor::encode(&place, &query.identity(view))))
+}
