@@ -105,6 +105,18 @@ impl ETag {
     }
 }
 
+impl ETag {
+    /// Without the quotes that it has in a header.
+    pub fn digits(self) -> String {
+        format!("{:016x}", self.0)
+    }
+
+    /// From its digits.
+    pub fn parse(digits: &str) -> Option<Self> {
+        (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok()).flatten().map(Self)
+    }
+}
+
 impl std::fmt::Display for ETag {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "\"{:016x}\"", self.0)

@@ -82,6 +82,11 @@ pub struct Bounds {
           value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub max_waiting: u32,
 
+    /// Event streams (`Accept: text/event-stream`) open at once; one more is refused with 503 `overloaded`.
+    #[arg(long, env = "HEADWATER_QUERY_MAX_LIVE", default_value_t = 1_024,
+          value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub max_live: u32,
+
     /// Milliseconds that a query may wait for a connection of the pool.
     #[arg(long, env = "HEADWATER_QUERY_ACQUIRE_TIMEOUT_MS", default_value_t = 1_000,
           value_parser = clap::value_parser!(u64).range(1..=60_000))]

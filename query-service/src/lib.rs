@@ -16,6 +16,7 @@ mod conditions;
 mod cursor;
 mod database;
 mod freshness;
+mod live;
 mod metrics;
 mod parameters;
 mod positions;
@@ -86,6 +87,7 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
         reader,
         metrics: metrics::Metrics::new(cache),
         in_flight: Arc::new(Semaphore::new(bounds.max_in_flight as usize)),
+        live: Arc::new(Semaphore::new(bounds.max_live as usize)),
     };
     if let Some(options) = standby_options {
         tokio::spawn(standby::watch(options, wellness, shutdown.clone()));

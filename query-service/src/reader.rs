@@ -116,6 +116,12 @@ impl Reader {
         self.known.borrow().catalog().cloned()
     }
 
+    /// Whether the view's signals arrive.
+    pub fn hears(&self, view: &str) -> bool {
+        let served = self.known.borrow().views.get(view).cloned();
+        served.is_some_and(|served| served.coherence.timeline().is_heard(Instant::now()))
+    }
+
     /// Plans and answers; a view that was switched meanwhile is planned once more.
     pub async fn answer(
         &self,

@@ -7,7 +7,7 @@ use axum::{
     body::{Body, Bytes},
     extract::{Path, State, rejection::PathRejection},
     http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri, header},
-    response::IntoResponse,
+    response::{IntoResponse, Sse},
     routing::get,
 };
 use service_kit::Problem;
@@ -18,6 +18,7 @@ use crate::{
     conditions,
     database::overloaded,
     freshness::{Freshness, LOG_POSITION},
+    live::{self, Live},
     metrics::Metrics,
     parameters::Parameters,
     problems::{INVALID_VALUE, NO_SUCH_ROW},
@@ -30,6 +31,8 @@ pub struct App {
     pub metrics: Metrics,
     /// One permit a query under way.
     pub in_flight: Arc<Semaphore>,
+    /// One permit an event stream.
+    pub live: Arc<Semaphore>,
 }
 
 pub fn routes(app: App) -> Router {
@@ -58,6 +61,13 @@ async fn row(
     let reading = async {
         let freshness = Freshness::from_headers(&headers)?;
         let parameters = Parameters::parse(uri.query().unwrap_or_default())?;
+        if live::is_asked_for(&headers) {
+            let plan = {
+                let key = key.clone();
+                Box::new(move |served| Plan::row(served, &key, &parameters))
+            };
+            return app.live(&view, plan, &headers, freshness).await;
+        }
         let answer =
             app.reader.answer(&view, freshness, |served| Plan::row(served, &key, &parameters)).await?;
         if answer.entry.body.is_none() {
@@ -78,6 +88,10 @@ async fn list(
     let reading = async {
         let freshness = Freshness::from_headers(&headers)?;
         let parameters = Parameters::parse(uri.query().unwrap_or_default())?;
+        if live::is_asked_for(&headers) {
+            let plan = Box::new(move |served| Plan::list(served, &parameters));
+            return app.live(&view, plan, &headers, freshness).await;
+        }
         let answer = app.reader.answer(&view, freshness, |served| Plan::list(served, &parameters)).await?;
         let mut response = respond(&headers, &answer);
         if let Some(cursor) = &answer.entry.next_cursor {
@@ -92,11 +106,7 @@ async fn list(
 
 impl App {
     /// Runs a query if there is room for it, and measures it.
-    async fn bounded(
-        &self,
-        view: &str,
-        reading: impl Future<Output = Result<(Response<Body>, CacheStatus), Problem>>,
-    ) -> Answered {
+    async fn bounded(&self, view: &str, reading: impl Future<Output = Responded>) -> Answered {
         let arrived = Instant::now();
         let result = match self.in_flight.try_acquire() {
             Ok(_permit) => reading.await,
@@ -109,6 +119,28 @@ impl App {
             self.reader.catalog().ok().and_then(|catalog| catalog.view(view).map(|view| view.name.clone()));
         self.metrics.answered(view, &result, arrived.elapsed());
         result.map(|(response, _)| response)
+    }
+}
+
+type Responded = Result<(Response<Body>, CacheStatus), Problem>;
+
+impl App {
+    async fn live(
+        &self,
+        view: &str,
+        plan: live::PlanAgain,
+        headers: &HeaderMap,
+        freshness: Option<Freshness>,
+    ) -> Responded {
+        let place = self.live.clone().try_acquire_owned();
+        let place = place.map_err(|_| overloaded("As many event streams are open as this replica takes."))?;
+        let live = Live::begin(self.reader.clone(), view.to_owned(), plan, headers, freshness, place).await?;
+        let headers = [
+            (LOG_POSITION, HeaderValue::from(live.position())),
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        ];
+        // Each event says what it reflects; nothing was taken from the cache for the stream as such.
+        Ok(((headers, Sse::new(live.events())).into_response(), CacheStatus::Bypass))
     }
 }
 

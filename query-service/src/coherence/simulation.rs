@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Coherence, News, Read, Source, Tag, Timeline, Touched, Usable, Verdict, rules::Rules};
+use super::{
+    Coherence, Heard, News, Read, SILENCE_MAX, Source, Tag, Timeline, Touched, Usable, Verdict, rules::Rules,
+};
 
 const KEYS: usize = 3;
 const STEPS: usize = 400;
@@ -16,9 +18,9 @@ const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
 const COMPARED_EVERY: Duration = Duration::from_millis(250);
 const STEP_MAX_MS: u64 = 40;
 const DELAY_MAX_MS: u64 = 300;
-/// A change is in every answer from the cache after this: a second of silence or of waiting for its signal, what
-/// was under way, and the steps in which time passes here.
-const NOTICED_WITHIN: Duration = Duration::from_millis(1_000 + 2 * DELAY_MAX_MS + 250 + 4 * STEP_MAX_MS);
+/// A change is in every answer from the cache after this, whatever is lost: a second of silence or of waiting for its
+/// signal, and what was under way or between two looks. While the replica is stopped, it cannot notice anything.
+const NOTICED_WITHIN: Duration = Duration::from_millis(1_000 + DELAY_MAX_MS + 2 * 250 + 4 * STEP_MAX_MS);
 
 /// A state of the database.
 #[derive(Clone, Debug)]
@@ -45,6 +47,7 @@ struct Entry {
     read_at: u64,
     /// The state it was read from.
     state: usize,
+    kept_at: Instant,
 }
 
 /// A query that has missed.
@@ -66,6 +69,8 @@ struct World {
     beat_at: Instant,
     /// One that has lost the view and does not know: its term and position.
     ghost: Option<(u64, u64, usize)>,
+    /// What was before this need not have been noticed by the replica.
+    awake_since: Instant,
     /// The replica cannot compare what it has heard with the primary.
     is_blind: bool,
     /// Nothing is heard of the projector of this term.
@@ -81,6 +86,9 @@ struct Replica {
     compared_at: Instant,
     /// For each row the last state that a signal told of.
     told: [usize; KEYS],
+    heard_at: Instant,
+    /// Nothing that was kept before counts any more.
+    silent_until: Instant,
     answers: u64,
     hits: u64,
 }
@@ -119,6 +127,8 @@ impl World {
             fills: VecDeque::new(),
             compared_at: now,
             told: [0; KEYS],
+            heard_at: now,
+            silent_until: now,
             answers: 0,
             hits: 0,
         };
@@ -134,6 +144,7 @@ impl World {
             network: Vec::new(),
             beat_at: now,
             ghost: None,
+            awake_since: now,
             is_blind,
             is_mute: false,
             replica,
@@ -149,7 +160,8 @@ impl World {
             match self.random.below(100) {
                 0..8 => self.commit(),
                 8 => self.begin_term(),
-                9 => self.freeze(),
+                9 if self.random.one_in(2) => self.freeze(),
+                9 => self.stop(),
                 10..20 => {
                     self.standby = self.standby.max(self.random.below(self.history.len() as u64) as usize)
                 }
@@ -221,6 +233,19 @@ impl World {
         self.beat_at = self.now + HEARTBEAT_EVERY;
     }
 
+    /// The replica is stopped for a while; what is sent to it waits.
+    fn stop(&mut self) {
+        let until = self.now + self.random.millis(2_500);
+        while self.now < until {
+            self.now += Duration::from_millis(STEP_MAX_MS);
+            self.beat();
+            if self.random.one_in(20) {
+                self.commit();
+            }
+        }
+        self.awake_since = self.now;
+    }
+
     fn beat(&mut self) {
         if self.now < self.beat_at {
             return;
@@ -260,7 +285,12 @@ impl World {
         self.network = rest;
         for Sent { news, state, rows, .. } in Vec::<Sent>::from_iter(arrived) {
             let replica = &mut self.replica;
-            replica.coherence.hear(&news, self.now);
+            if replica.coherence.hear(&news, self.now) != Heard::Late {
+                if self.now > replica.heard_at + SILENCE_MAX {
+                    replica.silent_until = self.now;
+                }
+                replica.heard_at = self.now;
+            }
             for row in rows {
                 replica.told[row] = replica.told[row].max(state);
             }
@@ -287,7 +317,11 @@ impl World {
         let reflects = entry.as_ref().and_then(|entry| self.reflects(&timeline, entry.read_at, row));
         if let (Some(entry), Some(position)) = (entry, reflects) {
             self.replica.hits += 1;
-            let noticed = self.history.iter().rposition(|state| state.at + NOTICED_WITHIN < self.now);
+            if entry.kept_at < self.replica.silent_until {
+                return Err(format!("hit: row {row} was kept before a silence"));
+            }
+            let noticed = |state: &State| state.at.max(self.awake_since) + NOTICED_WITHIN < self.now;
+            let noticed = self.history.iter().rposition(noticed);
             return self.check(row, entry.state, position, must_reflect.max(noticed.unwrap_or(0)), "hit");
         }
         let source = if self.random.one_in(2) { Source::Standby } else { Source::Primary };
@@ -333,7 +367,8 @@ impl World {
             if rules.standbys_that_are_behind_are_not_believed { fill.source } else { Source::Primary };
         match timeline.usable(verdict, read, source) {
             Usable::Kept(position) => {
-                let entry = Entry { timeline: timeline.id(), read_at: read.position, state };
+                let entry =
+                    Entry { timeline: timeline.id(), read_at: read.position, state, kept_at: self.now };
                 self.replica.cache.insert(fill.row, entry);
                 self.check(fill.row, state, position, fill.must_reflect, "kept")
             }
