@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use stack::{
     ports,
     program::Running,
-    services::{self, COMMAND_SERVICE, PROJECTOR, ServiceConfig},
+    services::{self, COMMAND_SERVICE, PROJECTOR, QUERY_SERVICE, ServiceConfig},
 };
 
 use crate::harness::{Place, programs, until};
@@ -36,6 +36,11 @@ impl Instance {
         Self::run(PROJECTOR, place, None, log, views).await
     }
 
+    /// Starts a query-service, and waits until it is ready.
+    pub async fn query_service(place: &Place, log: PathBuf) -> Self {
+        Self::run(QUERY_SERVICE, place, None, log, "").await
+    }
+
     async fn run(name: &'static str, place: &Place, state: Option<&Path>, log: PathBuf, views: &str) -> Self {
         let port = ports::next_free(0).unwrap();
         let config = ServiceConfig {
@@ -43,7 +48,7 @@ impl Instance {
             namespace: place.namespace.clone(),
             nats_url: place.servers.nats.url(),
             nats_monitor_url: place.servers.nats.monitor_url(),
-            database_url: (name == PROJECTOR).then(|| place.database_url.clone()),
+            database_url: (name != COMMAND_SERVICE).then(|| place.database_url.clone()),
             state_folder: state.map(Path::to_owned),
             log: log.clone(),
         };

@@ -6,6 +6,7 @@ mod harness;
 mod written_log;
 
 mod architecture;
+mod cache;
 mod coherence;
 mod commands;
 mod copies;
@@ -17,6 +18,7 @@ mod history;
 mod imports;
 mod instance;
 mod limits;
+mod live;
 mod log_care;
 mod log_check;
 mod processes;

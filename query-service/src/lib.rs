@@ -83,10 +83,11 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
         reload,
         shutdown: shutdown.clone(),
     };
+    let in_flight = Arc::new(Semaphore::new(bounds.max_in_flight as usize));
     let app = routes::App {
         reader,
-        metrics: metrics::Metrics::new(cache),
-        in_flight: Arc::new(Semaphore::new(bounds.max_in_flight as usize)),
+        metrics: metrics::Metrics::new(cache, in_flight.clone(), bounds.max_in_flight as usize),
+        in_flight,
         live: Arc::new(Semaphore::new(bounds.max_live as usize)),
     };
     if let Some(options) = standby_options {

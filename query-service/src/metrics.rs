@@ -7,6 +7,7 @@ use opentelemetry::{
     metrics::{Counter, Histogram},
 };
 use service_kit::{Problem, problem::kinds::OVERLOADED, telemetry};
+use tokio::sync::Semaphore;
 
 use crate::{cache::Cache, problems::VIEW_BEHIND, reader::CacheStatus};
 
@@ -22,8 +23,15 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub fn new(cache: Cache) -> Self {
+    pub fn new(cache: Cache, in_flight: Arc<Semaphore>, in_flight_max: usize) -> Self {
         let meter = telemetry::meter();
+        meter
+            .u64_observable_gauge("queries_in_flight")
+            .with_description("Queries under way.")
+            .with_callback(move |gauge| {
+                gauge.observe((in_flight_max - in_flight.available_permits()) as u64, &[]);
+            })
+            .build();
         let queries = meter.u64_counter("queries").with_description("Queries by view and outcome.").build();
         let duration = meter
             .f64_histogram("query_duration")

@@ -131,7 +131,7 @@ impl Reader {
     ) -> Result<Answer, Problem> {
         for is_last_attempt in [false, true] {
             let mut known = self.known.clone();
-            let plan = plan(find_view(&known.borrow_and_update(), view)?)?;
+            let plan = plan(self.find_view(&known.borrow_and_update(), view)?)?;
             match self.answer_planned(&plan, freshness).await {
                 Ok(answer) => return Ok(answer),
                 Err(Failure::OutOfDate) if !is_last_attempt => {
@@ -239,6 +239,16 @@ impl Reader {
         }
     }
 
+    /// The view, if it can be read at the moment: without the primary it can be from a standby.
+    fn find_view(&self, known: &Known, name: &str) -> Result<Arc<Served>, Problem> {
+        let catalog = known.catalog()?;
+        let served = known.views.get(name).ok_or_else(|| unknown_view(catalog, name))?;
+        match &known.trouble {
+            Some(trouble) if self.databases.nearest() == Source::Primary => Err(views_unavailable(trouble)),
+            _ => Ok(served.clone()),
+        }
+    }
+
     fn problem(&self, failure: Failure) -> Problem {
         match failure {
             Failure::OutOfDate => ReadError::OutOfDate.into(),
@@ -266,16 +276,6 @@ impl Known {
         self.catalog.as_ref().ok_or_else(|| {
             views_unavailable(self.trouble.as_deref().unwrap_or("The catalog has not been read yet."))
         })
-    }
-}
-
-/// The view, if it can be read at the moment.
-fn find_view(known: &Known, name: &str) -> Result<Arc<Served>, Problem> {
-    let catalog = known.catalog()?;
-    let served = known.views.get(name).ok_or_else(|| unknown_view(catalog, name))?;
-    match &known.trouble {
-        Some(trouble) => Err(views_unavailable(trouble)),
-        None => Ok(served.clone()),
     }
 }
 
