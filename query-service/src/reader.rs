@@ -30,6 +30,11 @@ use crate::{
 
 /// How long a query that met a switched view waits for the new catalog.
 const CATALOG_WAIT: Duration = Duration::from_secs(1);
+/// Signals are a moment behind the database. An answer that is ahead of them waits for them, but not for longer.
+const SIGNAL_PATIENCE: Duration = Duration::from_millis(20);
+/// Reads until one is not behind what somebody else was shown before this query came. Each begins after it, so one
+/// is enough but for reads that were shared.
+const READS_MAX: usize = 3;
 /// A standby that is behind what must be shown is asked once more after this, before the primary is.
 const STANDBY_PATIENCE: Duration = Duration::from_millis(5);
 
@@ -187,19 +192,38 @@ impl Reader {
         Ok(())
     }
 
-    /// From the cache, if that reaches the position, else from the database, wherever that is.
+    /// From the cache, if that reaches the position, else from the database, wherever that is. Nobody is taken back
+    /// behind what this replica has shown before.
     async fn answer_now(&self, plan: &Plan, least: u64) -> Result<Answer, Failure> {
+        let shown = plan.served.coherence.timeline().shown();
+        let least = least.max(shown);
         let cache = match self.look_up(plan) {
             Ok(hit) if hit.position >= least => return Ok(hit),
             Ok(_) => CacheStatus::Stale,
             Err(status) => status,
         };
-        let Found { entry, usable } = self.read(plan, least).await?;
-        let position = match usable {
-            Usable::Kept(position) | Usable::Once(position) => position,
-            Usable::Behind => entry.position,
-        };
-        Ok(Answer { position, entry, cache })
+        let mut found = self.read(plan, least).await?;
+        for _ in 1..READS_MAX {
+            if found.position() < shown {
+                found = self.read(plan, least).await?;
+            }
+        }
+        self.show(plan, found.position()).await;
+        Ok(Answer { position: found.position(), entry: found.entry, cache })
+    }
+
+    /// What the cache shows reflects no more than was heard. So an answer that is ahead of that waits for the signals;
+    /// if they do not come, nothing before it is shown any more.
+    async fn show(&self, plan: &Plan, position: u64) {
+        let timeline = plan.served.coherence.timeline();
+        if position <= timeline.seen() || !timeline.is_heard(Instant::now()) {
+            return timeline.show(position);
+        }
+        if let Some(mut news) = self.positions.follow(plan.view()) {
+            let heard = async { while timeline.seen() < position && news.changed().await.is_ok() {} };
+            let _ = timeout(SIGNAL_PATIENCE, heard).await;
+        }
+        timeline.show(position);
     }
 
     fn look_up(&self, plan: &Plan) -> Result<Answer, CacheStatus> {
@@ -263,11 +287,15 @@ impl Reader {
 }
 
 impl Found {
-    fn is_usable(&self, least: u64) -> bool {
+    fn position(&self) -> u64 {
         match self.usable {
-            Usable::Kept(position) | Usable::Once(position) => position >= least,
-            Usable::Behind => false,
+            Usable::Kept(position) | Usable::Once(position) => position,
+            Usable::Behind => self.entry.position,
         }
+    }
+
+    fn is_usable(&self, least: u64) -> bool {
+        self.usable != Usable::Behind && self.position() >= least
     }
 }
 

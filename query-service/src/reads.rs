@@ -175,7 +175,7 @@ impl Reading {
             let body = item.map(|item| item.into_bytes().into_boxed_slice());
             let tags = [served.tags.of_row(&key)];
             let key = Key::of_row(served.id, &fields, kind, &key);
-            answer(Ok(self.judge(&served, key, &tags, read, source, body, None)))
+            answer(Ok(self.judge(&served, key, &tags, source, Content { read, body, next_cursor: None })))
         });
         rows.collect()
     }
@@ -183,22 +183,15 @@ impl Reading {
     async fn list(self, list: List) -> Outcome {
         let List { served, query, key, source } = list;
         let row = self.fetch(&sql::list(&served.view, &query), source).await?;
-        let (read, body, next_cursor) = page(&served.view, &query, &row).map_err(internal)?;
+        let content = page(&served.view, &query, &row).map_err(internal)?;
         let tags = served.tags.of_list(&query);
-        Ok(self.judge(&served, key, &tags, read, source, Some(body), next_cursor))
+        Ok(self.judge(&served, key, &tags, source, content))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "an entry is made of them")]
-    fn judge(
-        &self,
-        served: &Served,
-        key: Key,
-        tags: &[Tag],
-        read: Read,
-        source: Source,
-        body: Option<Box<[u8]>>,
-        next_cursor: Option<Box<str>>,
-    ) -> Found {
+    /// Keeps it, if that may be done.
+    fn judge(&self, served: &Served, key: Key, tags: &[Tag], source: Source, content: Content) -> Found {
+        let Content { read, body, next_cursor } = content;
+        served.coherence.learn(read);
         let timeline = served.coherence.timeline();
         let usable = timeline.usable(timeline.judge(read, tags, Instant::now()), read, source);
         let etag = ETag::of(body.as_deref().unwrap_or_default());
@@ -226,6 +219,13 @@ impl Reading {
     }
 }
 
+/// What one snapshot gave.
+struct Content {
+    read: Read,
+    body: Option<Box<[u8]>>,
+    next_cursor: Option<Box<str>>,
+}
+
 fn internal(error: sqlx::Error) -> Failure {
     Failure::Problem(Problem::internal(error))
 }
@@ -246,14 +246,13 @@ fn rows_of(row: &PgRow, keys: usize) -> Result<(Read, Vec<Option<String>>), Fail
     }
 }
 
-type Page = (Read, Box<[u8]>, Option<Box<str>>);
-
-fn page(view: &View, query: &ListQuery, row: &PgRow) -> Result<Page, sqlx::Error> {
+fn page(view: &View, query: &ListQuery, row: &PgRow) -> Result<Content, sqlx::Error> {
     let items: Option<String> = row.try_get("items")?;
     let next_cursor = next_cursor(view, query, row)?;
     let items = items.unwrap_or_default();
     let body = format!(r#"{{"items":[{items}],"next_cursor":{}}}"#, serde_json::json!(next_cursor));
-    Ok((read(row)?, body.into_bytes().into(), next_cursor.map(String::into_boxed_str)))
+    let (body, next_cursor) = (Some(body.into_bytes().into()), next_cursor.map(String::into_boxed_str));
+    Ok(Content { read: read(row)?, body, next_cursor })
 }
 
 fn next_cursor(view: &View, query: &ListQuery, row: &PgRow) -> Result<Option<String>, sqlx::Error> {

@@ -155,6 +155,16 @@ impl Coherence {
         Heard::InOrder
     }
 
+    /// Takes in that something was read. If it is of a new term, the old one is over, before any signal says so.
+    pub fn learn(&self, read: Read) {
+        if read.term > self.timeline().term() {
+            let _hearing = self.hearing.lock().unwrap_or_else(PoisonError::into_inner);
+            if read.term > self.timeline().term() {
+                self.replace(Timeline::silent(read.term, read.position));
+            }
+        }
+    }
+
     /// Takes in what the primary itself holds: what no signal has told of a second later was lost, whatever
     /// else is heard; and a term that went back is that of a database which was restored.
     pub fn compare(&self, term: u64, position: u64, now: Instant) {

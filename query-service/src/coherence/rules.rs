@@ -14,6 +14,8 @@ pub struct Rules {
     pub what_is_old_already_is_not_kept: bool,
     pub standbys_that_are_behind_are_not_believed: bool,
     pub hits_are_of_this_timeline: bool,
+    pub reads_end_the_term_before: bool,
+    pub nobody_is_taken_back: bool,
 }
 
 impl Rules {
@@ -29,5 +31,7 @@ impl Rules {
         what_is_old_already_is_not_kept: true,
         standbys_that_are_behind_are_not_believed: true,
         hits_are_of_this_timeline: true,
+        reads_end_the_term_before: true,
+        nobody_is_taken_back: true,
     };
 }

@@ -57,6 +57,8 @@ struct Fill {
     /// The state that it read, once it has.
     read: Option<usize>,
     must_reflect: usize,
+    /// The position that had been shown when it was asked for.
+    shown: u64,
 }
 
 struct World {
@@ -86,6 +88,8 @@ struct Replica {
     compared_at: Instant,
     /// For each row the last state that a signal told of.
     told: [usize; KEYS],
+    /// The last state that an answer was of.
+    shown: usize,
     heard_at: Instant,
     /// Nothing that was kept before counts any more.
     silent_until: Instant,
@@ -127,6 +131,7 @@ impl World {
             fills: VecDeque::new(),
             compared_at: now,
             told: [0; KEYS],
+            shown: 0,
             heard_at: now,
             silent_until: now,
             answers: 0,
@@ -310,11 +315,13 @@ impl World {
     fn ask(&mut self) -> Result<(), String> {
         let row = self.random.below(KEYS as u64) as usize;
         let timeline = self.replica.coherence.timeline();
-        let must_reflect = self.replica.told[row];
+        let must_reflect = self.replica.told[row].max(self.replica.shown);
         let entry = self.replica.cache.get(&row).cloned();
         let entry = entry
             .filter(|entry| entry.timeline == timeline.id() || !self.replica.rules.hits_are_of_this_timeline);
         let reflects = entry.as_ref().and_then(|entry| self.reflects(&timeline, entry.read_at, row));
+        let shown = if self.replica.rules.nobody_is_taken_back { timeline.shown() } else { 0 };
+        let reflects = reflects.filter(|position| *position >= shown);
         if let (Some(entry), Some(position)) = (entry, reflects) {
             self.replica.hits += 1;
             if entry.kept_at < self.replica.silent_until {
@@ -322,10 +329,11 @@ impl World {
             }
             let noticed = |state: &State| state.at.max(self.awake_since) + NOTICED_WITHIN < self.now;
             let noticed = self.history.iter().rposition(noticed);
-            return self.check(row, entry.state, position, must_reflect.max(noticed.unwrap_or(0)), "hit");
+            self.check(row, entry.state, position, noticed.unwrap_or(0), "hit, late")?;
+            return self.answer(row, entry.state, position, must_reflect, "hit");
         }
         let source = if self.random.one_in(2) { Source::Standby } else { Source::Primary };
-        self.replica.fills.push_back(Fill { row, source, read: None, must_reflect });
+        self.replica.fills.push_back(Fill { row, source, read: None, must_reflect, shown });
         Ok(())
     }
 
@@ -349,9 +357,12 @@ impl World {
             return Ok(());
         };
         let rules = self.replica.rules;
-        let timeline = self.replica.coherence.timeline();
         let State { term, position, .. } = self.history[state];
         let read = Read { term, position };
+        if rules.reads_end_the_term_before {
+            self.replica.coherence.learn(read);
+        }
+        let timeline = self.replica.coherence.timeline();
         let judged = if rules.reads_of_another_term_are_not_kept {
             timeline.judge(read, &[tag(fill.row)], self.now)
         } else {
@@ -365,14 +376,20 @@ impl World {
         };
         let source =
             if rules.standbys_that_are_behind_are_not_believed { fill.source } else { Source::Primary };
-        match timeline.usable(verdict, read, source) {
+        let usable = match timeline.usable(verdict, read, source) {
+            Usable::Kept(position) if position < fill.shown && fill.source == Source::Standby => {
+                Usable::Behind
+            }
+            usable => usable,
+        };
+        match usable {
             Usable::Kept(position) => {
                 let entry =
                     Entry { timeline: timeline.id(), read_at: read.position, state, kept_at: self.now };
                 self.replica.cache.insert(fill.row, entry);
-                self.check(fill.row, state, position, fill.must_reflect, "kept")
+                self.answer(fill.row, state, position, fill.must_reflect, "kept")
             }
-            Usable::Once(position) => self.check(fill.row, state, position, fill.must_reflect, "once"),
+            Usable::Once(position) => self.answer(fill.row, state, position, fill.must_reflect, "once"),
             Usable::Behind => {
                 self.replica.fills.push_back(Fill { source: Source::Primary, read: None, ..fill });
                 Ok(())
@@ -380,9 +397,8 @@ impl World {
         }
     }
 
-    /// The answer is the row as it stood at the position that it claims to reflect, and in it is whatever this
-    /// replica had been told of before it was asked.
-    fn check(
+    /// A client is answered. Nobody who asks from now on may be answered with what was before.
+    fn answer(
         &mut self,
         row: usize,
         state: usize,
@@ -390,17 +406,33 @@ impl World {
         must_reflect: usize,
         how: &str,
     ) -> Result<(), String> {
+        let state = self.check(row, state, position, must_reflect, how)?;
         self.replica.answers += 1;
+        self.replica.shown = self.replica.shown.max(state);
+        self.replica.coherence.timeline().show(position);
+        Ok(())
+    }
+
+    /// The answer is the row as it stood at the position that it claims to reflect, in some state that is not before
+    /// what it must reflect; which that is.
+    fn check(
+        &self,
+        row: usize,
+        state: usize,
+        position: u64,
+        must_reflect: usize,
+        how: &str,
+    ) -> Result<usize, String> {
         let content = self.history[state].rows[row];
-        let mut at_position = self.history[must_reflect..].iter().filter(|state| state.position == position);
-        if at_position.any(|state| state.rows[row] == content) {
-            return Ok(());
+        let is_right = |state: &State| state.position == position && state.rows[row] == content;
+        match self.history[must_reflect..].iter().position(is_right) {
+            Some(after) => Ok(must_reflect + after),
+            None => Err(format!(
+                "{how}: row {row} of state {state} is said to reflect {position}, and must reflect state \
+                 {must_reflect} of {}",
+                self.history.len()
+            )),
         }
-        Err(format!(
-            "{how}: row {row} of state {state} is said to reflect {position}, and must reflect state \
-             {must_reflect} of {}",
-            self.history.len()
-        ))
     }
 }
 
@@ -437,7 +469,7 @@ fn no_answer_is_ever_wrong_or_older_than_what_was_heard() {
 #[test]
 fn each_rule_is_needed() {
     type Off = fn(&mut Rules);
-    let rules: [(&str, Off); 11] = [
+    let rules: [(&str, Off); 13] = [
         ("late terms", |rules| rules.late_terms_are_ignored = false),
         ("terms", |rules| rules.terms_begin_anew = false),
         ("a new beginning after silence", |rules| rules.silence_begins_anew = false),
@@ -449,6 +481,8 @@ fn each_rule_is_needed() {
         ("what is old already", |rules| rules.what_is_old_already_is_not_kept = false),
         ("standbys behind", |rules| rules.standbys_that_are_behind_are_not_believed = false),
         ("hits of this timeline", |rules| rules.hits_are_of_this_timeline = false),
+        ("reads of a new term", |rules| rules.reads_end_the_term_before = false),
+        ("what was shown", |rules| rules.nobody_is_taken_back = false),
     ];
     let idle: Vec<&str> = rules
         .iter()

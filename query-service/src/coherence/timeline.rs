@@ -41,6 +41,8 @@ pub struct Timeline {
     seen: AtomicU64,
     /// A position that the view has reached, by whatever is known.
     known: AtomicU64,
+    /// A position that somebody was shown before it was heard of.
+    shown: AtomicU64,
     floor: AtomicU64,
     stamps: Box<[AtomicU64]>,
 }
@@ -57,6 +59,7 @@ impl Timeline {
             heard: AtomicU64::new(NEVER),
             seen: AtomicU64::new(0),
             known: AtomicU64::new(known),
+            shown: AtomicU64::new(0),
             floor: AtomicU64::new(0),
             stamps: Box::default(),
         }
@@ -92,6 +95,19 @@ impl Timeline {
     /// A position that the view has reached in this term, whether or not a signal has said so.
     pub fn known(&self) -> u64 {
         self.known.load(Ordering::Acquire)
+    }
+
+    /// What nobody may be taken back behind who asks from now on.
+    pub fn shown(&self) -> u64 {
+        self.shown.load(Ordering::Acquire)
+    }
+
+    /// Somebody is shown an answer that reflects this position.
+    pub fn show(&self, position: u64) {
+        if position > self.seen() {
+            self.learn(position);
+            self.shown.fetch_max(position, Ordering::Release);
+        }
     }
 
     /// Whether nothing was ever heard in it.
