@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     catalog::{ColumnId, Kind},
+    coherence::Read,
     served::ServedId,
 };
 
@@ -86,7 +87,7 @@ impl Key {
 pub struct Entry {
     /// The timeline in which it can be told whether this is true.
     pub timeline: u64,
-    pub position: u64,
+    pub read: Read,
     pub etag: ETag,
     /// Where the next page of a list begins, if there is one.
     pub next_cursor: Option<Box<str>>,
@@ -142,7 +143,8 @@ mod tests {
 
     fn entry(body: &str) -> Arc<Entry> {
         let (etag, body) = (ETag::of(body.as_bytes()), Some(body.as_bytes().into()));
-        Arc::new(Entry { timeline: 1, position: 1, etag, next_cursor: None, body })
+        let read = Read { term: 1, position: 1 };
+        Arc::new(Entry { timeline: 1, read, etag, next_cursor: None, body })
     }
 
     #[test]

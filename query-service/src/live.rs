@@ -159,7 +159,9 @@ impl Live {
         // Mostly a look into the cache. The state never goes back.
         let answer = self.reader.answer(&self.view, Some(not_before(self.state.position)), &self.plan).await;
         self.has_failed = answer.is_err();
-        self.is_due = self.has_failed;
+        // The view may be known to have moved before the cache has heard of it.
+        let moved_to = self.moved.borrow().cast_unsigned();
+        self.is_due = !answer.as_ref().is_ok_and(|answer| answer.position >= moved_to);
         answer
     }
 

@@ -197,33 +197,47 @@ impl Reader {
     async fn answer_now(&self, plan: &Plan, least: u64) -> Result<Answer, Failure> {
         let shown = plan.served.coherence.timeline().shown();
         let least = least.max(shown);
-        let cache = match self.look_up(plan) {
-            Ok(hit) if hit.position >= least => return Ok(hit),
-            Ok(_) => CacheStatus::Stale,
-            Err(status) => status,
+        let answer = match self.look_up(plan) {
+            Ok(hit) if hit.position >= least => hit,
+            Ok(_) => self.read_anew(plan, least, shown, CacheStatus::Stale).await?,
+            Err(status) => self.read_anew(plan, least, shown, status).await?,
         };
+        self.show(plan, &answer).await;
+        Ok(answer)
+    }
+
+    async fn read_anew(
+        &self,
+        plan: &Plan,
+        least: u64,
+        shown: u64,
+        cache: CacheStatus,
+    ) -> Result<Answer, Failure> {
         let mut found = self.read(plan, least).await?;
         for _ in 1..READS_MAX {
             if found.position() < shown {
                 found = self.read(plan, least).await?;
             }
         }
-        self.show(plan, found.position()).await;
         Ok(Answer { position: found.position(), entry: found.entry, cache })
     }
 
-    /// What the cache shows reflects no more than was heard. So an answer that is ahead of that waits for the signals;
-    /// if they do not come, nothing before it is shown any more.
-    async fn show(&self, plan: &Plan, position: u64) {
-        let timeline = plan.served.coherence.timeline();
-        if position <= timeline.seen() || !timeline.is_heard(Instant::now()) {
-            return timeline.show(position);
+    /// What comes from the cache mostly reflects no more than was heard. So an answer that is ahead of that waits for
+    /// the signals; if they do not come, nothing before it is shown any more.
+    async fn show(&self, plan: &Plan, answer: &Answer) {
+        let coherence = &plan.served.coherence;
+        let timeline = coherence.timeline();
+        let is_ahead = || timeline.seen() < answer.position;
+        if !is_ahead() {
+            return;
         }
-        if let Some(mut news) = self.positions.follow(plan.view()) {
-            let heard = async { while timeline.seen() < position && news.changed().await.is_ok() {} };
+        if timeline.is_heard(Instant::now())
+            && let Some(mut news) = self.positions.follow(plan.view())
+        {
+            let heard = async { while is_ahead() && news.changed().await.is_ok() {} };
             let _ = timeout(SIGNAL_PATIENCE, heard).await;
         }
-        timeline.show(position);
+        coherence.show(answer.entry.read.term, answer.position);
     }
 
     fn look_up(&self, plan: &Plan) -> Result<Answer, CacheStatus> {
@@ -232,7 +246,7 @@ impl Reader {
             return Err(CacheStatus::Bypass);
         }
         let entry = self.cache.get(&plan.key).ok_or(CacheStatus::Miss)?;
-        let reflects = || timeline.reflects(entry.position, &plan.tags, now);
+        let reflects = || timeline.reflects(entry.read.position, &plan.tags, now);
         let position = (entry.timeline == timeline.id()).then(reflects).flatten();
         let position = position.ok_or(CacheStatus::Stale)?;
         Ok(Answer { position, entry, cache: CacheStatus::Hit })
@@ -290,7 +304,7 @@ impl Found {
     fn position(&self) -> u64 {
         match self.usable {
             Usable::Kept(position) | Usable::Once(position) => position,
-            Usable::Behind => self.entry.position,
+            Usable::Behind => self.entry.read.position,
         }
     }
 

@@ -195,8 +195,7 @@ impl Reading {
         let timeline = served.coherence.timeline();
         let usable = timeline.usable(timeline.judge(read, tags, Instant::now()), read, source);
         let etag = ETag::of(body.as_deref().unwrap_or_default());
-        let entry =
-            Arc::new(Entry { timeline: timeline.id(), position: read.position, etag, next_cursor, body });
+        let entry = Arc::new(Entry { timeline: timeline.id(), read, etag, next_cursor, body });
         if let Usable::Kept(_) = usable {
             self.cache.put(key, entry.clone());
         }

@@ -100,6 +100,8 @@ pub struct Coherence {
 struct Hearing {
     /// What the database was seen to hold before any signal said so, and since when.
     unheard: Option<(Version, Instant)>,
+    /// The primary was last seen in a term before that of the signals.
+    is_lower: bool,
 }
 
 /// Term and position: what orders the states of a view.
@@ -165,12 +167,29 @@ impl Coherence {
         }
     }
 
+    /// Somebody is shown something that reflects this position, in this term: nobody is shown less from now on.
+    pub fn show(&self, term: u64, position: u64) {
+        if position > self.timeline().seen() {
+            // Not between two timelines, the second of which would know nothing of it.
+            let _hearing = self.hearing.lock().unwrap_or_else(PoisonError::into_inner);
+            let timeline = self.timeline();
+            if timeline.term() == term {
+                timeline.show(position);
+            }
+        }
+    }
+
     /// Takes in what the primary itself holds: what no signal has told of a second later was lost, whatever
     /// else is heard; and a term that went back is that of a database which was restored.
     pub fn compare(&self, term: u64, position: u64, now: Instant) {
         let mut hearing = self.hearing.lock().unwrap_or_else(PoisonError::into_inner);
         let timeline = self.timeline();
-        if term < timeline.term() || (term > timeline.term() && timeline.is_silent()) {
+        // Once, it may be an old look that comes late.
+        let was_lower = std::mem::replace(&mut hearing.is_lower, term < timeline.term());
+        if hearing.is_lower && !was_lower {
+            return;
+        }
+        if hearing.is_lower || (term > timeline.term() && timeline.is_silent()) {
             hearing.unheard = None;
             return self.replace(Timeline::silent(term, position));
         }
@@ -185,7 +204,8 @@ impl Coherence {
             Some((version, since)) if version > (timeline.term(), timeline.seen()) => {
                 if now.saturating_duration_since(since) > SILENCE_MAX && rule!(self, lost_news_is_noticed) {
                     hearing.unheard = None;
-                    self.replace(Timeline::silent(term, position));
+                    let known = if term == timeline.term() { timeline.known() } else { position };
+                    self.replace(Timeline::silent(term, known));
                 }
             }
             _ => hearing.unheard = Some(((term, position), now)),

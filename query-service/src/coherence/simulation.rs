@@ -406,10 +406,11 @@ impl World {
         must_reflect: usize,
         how: &str,
     ) -> Result<(), String> {
+        let term = self.history[state].term;
         let state = self.check(row, state, position, must_reflect, how)?;
         self.replica.answers += 1;
         self.replica.shown = self.replica.shown.max(state);
-        self.replica.coherence.timeline().show(position);
+        self.replica.coherence.show(term, position);
         Ok(())
     }
 

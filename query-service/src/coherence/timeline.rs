@@ -102,8 +102,7 @@ impl Timeline {
         self.shown.load(Ordering::Acquire)
     }
 
-    /// Somebody is shown an answer that reflects this position.
-    pub fn show(&self, position: u64) {
+    pub(super) fn show(&self, position: u64) {
         if position > self.seen() {
             self.learn(position);
             self.shown.fetch_max(position, Ordering::Release);
