@@ -11,6 +11,7 @@ mod catalog;
 mod cursor;
 mod database;
 mod freshness;
+mod inspect;
 mod metrics;
 mod parameters;
 mod positions;
@@ -32,6 +33,7 @@ use tokio::{
 };
 
 pub use config::{Bounds, Config};
+pub use inspect::Inspector;
 
 /// Serves queries at `listener` until `shutdown`, then finishes those that are under way. Neither Postgres
 /// nor NATS has to be there at the start, nor all the time.

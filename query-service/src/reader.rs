@@ -19,7 +19,7 @@ use crate::{
     parameters::Parameters,
     positions::Positions,
     problems::{RETRY_AFTER_S, UNKNOWN_VIEW, VIEW_BEHIND, views_unavailable},
-    query::{ListQuery, RowQuery},
+    query::{Count, ListQuery, RowQuery},
     sql::{self, Statement},
     watcher::{Known, POLL_EVERY},
 };
@@ -50,6 +50,8 @@ pub struct ListAnswer {
     pub items: String,
     /// Absent when there is no more.
     pub next_cursor: Option<String>,
+    /// How many rows fit on all pages, if that was asked.
+    pub count: Option<Count>,
 }
 
 impl Reader {
@@ -82,7 +84,9 @@ impl Reader {
         let (view, query, row) = self.read(view, freshness, plan).await?;
         let items: Option<String> = row.try_get("items").map_err(Problem::internal)?;
         let next_cursor = next_cursor(&view, &query, &row).map_err(Problem::internal)?;
-        Ok(ListAnswer { position: position(&row)?, items: items.unwrap_or_default(), next_cursor })
+        let counted: Option<i64> = row.try_get("counted").map_err(Problem::internal)?;
+        let count = counted.map(Count::of);
+        Ok(ListAnswer { position: position(&row)?, items: items.unwrap_or_default(), next_cursor, count })
     }
 
     /// The catalog, even while the database is away.

@@ -96,8 +96,9 @@ impl App {
 
 fn page(uri: &Uri, parameters: &Parameters, answer: ListAnswer) -> Answer {
     let cursor = serde_json::json!(answer.next_cursor);
+    let count = answer.count.map(|count| count.members()).unwrap_or_default();
     let mut response =
-        json(answer.position, format!(r#"{{"items":[{}],"next_cursor":{cursor}}}"#, answer.items));
+        json(answer.position, format!(r#"{{"items":[{}],"next_cursor":{cursor}{count}}}"#, answer.items));
     if let Some(cursor) = answer.next_cursor {
         let next = format!("<{}?{}>; rel=\"next\"", uri.path(), parameters.with("cursor", &cursor));
         let next = HeaderValue::from_str(&next).map_err(Problem::internal)?;

@@ -101,7 +101,7 @@ async fn columns(connection: &mut PgConnection, table: i64) -> Result<Vec<Column
                       and (a.attnum = any((i.indkey::int2[])[0:i.indnkeyatts - 1]) or a.attnum in (
                           -- A variable in a stored expression is of the table, the only one that there is.
                           select match[1]::int2 from regexp_matches(
-                              concat(i.indexprs::text, i.indpred::text), ':varattno (\d+)', 'g') as match
+                              concat(i.indexprs::text, i.indpred::text), ':varattno ([0-9]+)', 'g') as match
                       ))
                 ) as is_indexed
          from pg_attribute a

@@ -49,7 +49,7 @@ const CATALOG: &str = "
                 select json_agg(json_build_object(
                            'column', a.attname,
                            'expression', case when part.attnum = 0
-                               then pg_get_indexdef(i.indexrelid, part.place::integer, true) end,
+                               then pg_get_indexdef(i.indexrelid, part.place::integer, false) end,
                            'descending', (part.option & 1) = 1,
                            'nulls_first', (part.option & 2) = 2,
                            'collate_c', part.collated is distinct from coalesce(a.attcollation, def.oid),

@@ -1,6 +1,7 @@
 //! A query, read from a request and checked against the catalog: from here on it is known to be served by
 //! an index and to hold only values of the right kind.
 
+mod count;
 mod filters;
 mod refusal;
 mod values;
@@ -9,7 +10,10 @@ use std::sync::Arc;
 
 use service_kit::Problem;
 
-pub use self::filters::OPERATORS;
+pub use self::{
+    count::{COUNT_MAX, Count},
+    filters::OPERATORS,
+};
 use self::{
     refusal::{accepted_names, unknown_parameter},
     values::{all_fields, parse_count, parse_fields, parse_limit, parse_sort, parse_value},
@@ -28,8 +32,6 @@ pub const LIMIT_MAX: u32 = 1_000;
 pub const KEYS_MAX: usize = 100;
 /// Values that one `[in]` may name: the index is read once for each.
 pub const ANY_MAX: usize = 20;
-/// Up to how many rows `count=true` counts: entries of an index, read in some milliseconds.
-pub const COUNT_MAX: u32 = 10_000;
 
 /// `GET /{view}/{key}`
 #[derive(Debug, PartialEq, Eq)]
