@@ -110,10 +110,10 @@ async fn a_cursor_keeps_its_place_while_rows_come_before_and_after_it() {
     let insert = |who: &str, numbers: &str| {
         format!(
             "insert into accounts select gen_random_uuid(), null, '{who}'||n, null, null, 'active',
-             timestamptz '2026-01-01Z' + n * interval '1 minute', 1 from {numbers} n"
+             timestamptz '2026-01-01Z' + n * interval '1 minute', 1 from {numbers}"
         )
     };
-    queries.execute(&insert("there ", "generate_series(100, 199)")).await;
+    queries.execute(&insert("there ", "generate_series(100, 199) n")).await;
     let (mut seen, mut cursor, mut pages) = (vec![], String::new(), 0);
     loop {
         let path = format!("/accounts?status=active&sort=-created_at&limit=10&fields=username{cursor}");
