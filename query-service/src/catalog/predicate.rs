@@ -119,7 +119,10 @@ mod tests {
         Column { name: name.into(), type_name: name.into(), kind: Some(kind), nullable: true }
     }
 
-    fn parsed(text: &str) -> Option<(Vec<(ColumnId, String)>, Vec<ColumnId>)> {
+    /// The constants, and the columns that are not null.
+    type Parsed = (Vec<(ColumnId, String)>, Vec<ColumnId>);
+
+    fn parsed(text: &str) -> Option<Parsed> {
         let columns = [
             column("status", Kind::Text),
             column("n", Kind::Integer),

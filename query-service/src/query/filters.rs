@@ -145,6 +145,21 @@ fn function_of(view: &View, text: &str) -> Option<(Function, ColumnId)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{catalog::tests::orders, parameters::Parameters};
+
+    const ACCOUNT: &str = "0192d3a4-5b6c-7d8e-9f00-112233445566";
+
+    fn list(query: &str) -> Result<ListQuery, Problem> {
+        ListQuery::parse(&orders(), &Parameters::parse(query)?)
+    }
+
+    fn names(columns: &[ColumnId]) -> Vec<String> {
+        columns.iter().map(|&column| orders().column(column).name.clone()).collect()
+    }
+
+    fn refusal(query: &str) -> &'static str {
+        list(query).expect_err("not served").kind().code
+    }
 
     #[test]
     fn a_prefix_ends_before_the_text_with_its_last_character_raised() {
@@ -178,5 +193,75 @@ mod tests {
                 assert_eq!(is_within, text.starts_with(prefix.as_str()), "{prefix:?} {text:?}");
             }
         }
+    }
+
+    #[test]
+    fn any_of_several_values_are_a_set_on_one_column() {
+        let other = ACCOUNT.replace('6', "7");
+        let query = list(&format!("account_id[in]={other},{ACCOUNT},{other}&sort=-placed_at"));
+        let query = query.expect("served");
+        assert_eq!(query.any, Some((1, vec![ACCOUNT.to_owned(), other.clone()])));
+        assert_eq!((query.equal, names(&query.order)), (vec![], vec!["placed_at".into(), "id".into()]));
+        assert_eq!(refusal(&format!("status[in]=a,b&account_id[in]={ACCOUNT},{other}")), "invalid-value");
+        assert_eq!(refusal("status[in]=a,b"), "not-indexed");
+        assert_eq!(refusal("account_id[in]="), "invalid-value");
+        let many: Vec<String> = (0..=ANY_MAX as u128).map(|n| uuid::Uuid::from_u128(n).to_string()).collect();
+        assert_eq!(refusal(&format!("account_id[in]={}", many.join(","))), "invalid-value");
+        assert!(list(&format!("account_id[in]={}", many[1..].join(","))).is_ok());
+    }
+
+    #[test]
+    fn any_of_one_value_is_that_value_and_any_key_is_that_key() {
+        let one = list(&format!("account_id[in]={ACCOUNT},{ACCOUNT}")).expect("served");
+        assert_eq!(one, list(&format!("account_id={ACCOUNT}")).expect("served"));
+        let key = list(&format!("id[in]={ACCOUNT}")).expect("served");
+        assert_eq!(key, list(&format!("id={ACCOUNT}")).expect("served"));
+        assert_eq!(refusal(&format!("id[in]={ACCOUNT}&id={ACCOUNT}")), "invalid-value");
+        assert_eq!(refusal(&format!("account_id[in]={ACCOUNT}&account_id={ACCOUNT}")), "not-indexed");
+    }
+
+    #[test]
+    fn a_prefix_is_a_range_of_texts() {
+        let query = list("reason[prefix]=lat&sort=-reason").expect("served");
+        let bounds = [(Comparison::AtLeast, "lat"), (Comparison::Below, "lau")];
+        let bounds = bounds.map(|(comparison, value)| Bound { column: 4, comparison, value: value.into() });
+        assert_eq!(query.bounds, bounds);
+        for bad in ["reason[prefix]=", "placed_at[prefix]=2026", "reason[prefix]=a&reason[gte]=a"] {
+            assert_eq!(refusal(bad), "invalid-value", "{bad}");
+        }
+        assert_eq!(refusal("status[prefix]=a"), "not-indexed");
+    }
+
+    #[test]
+    fn a_partial_index_is_asked_with_its_constant() {
+        assert_eq!(
+            names(&list("status=cancelled&sort=-placed_at").expect("served").order),
+            ["placed_at", "id"]
+        );
+        assert_eq!(refusal("status=placed&sort=-placed_at"), "not-indexed");
+        assert_eq!(refusal("status[in]=cancelled,placed&sort=-placed_at"), "not-indexed");
+    }
+
+    #[test]
+    fn a_function_of_a_column_is_asked_by_its_value() {
+        let query = list("lower(status)=PLACED").expect("served");
+        assert_eq!(query.functions, [(Function::Lower, 2, "PLACED".to_owned())]);
+        assert_eq!(refusal("upper(status)=PLACED"), "not-indexed");
+        for unknown in ["lower(nope)=x", "length(status)=6", "lower(status)[in]=x", "lower(status=x"] {
+            assert_eq!(refusal(unknown), "unknown-field", "{unknown}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_was_asked_and_an_unknown_operator_which_there_are() {
+        let detail = |query| list(query).expect_err("not served").detail().to_owned();
+        assert_eq!(
+            detail("status[in]=a,b&sort=placed_at"),
+            "No index of `orders` serves `[in]` on `status`, an order by `placed_at`."
+        );
+        assert_eq!(
+            detail("placed_at[like]=1"),
+            "`placed_at[like]` has the unknown operator `[like]`; there are [gte], [gt], [lte], [lt], [in], [prefix]."
+        );
     }
 }
