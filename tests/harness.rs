@@ -163,6 +163,20 @@ impl Place {
         Service { url, shutdown, task }
     }
 
+    /// Shows how the database would serve a query-service of this place.
+    pub async fn inspector(&self) -> query_service::Inspector {
+        let config = query_service::Config::parse_from([
+            "service",
+            "--namespace",
+            &self.namespace,
+            "--nats-url",
+            &self.servers.nats.url(),
+            "--database-url",
+            &self.database_url,
+        ]);
+        query_service::Inspector::open(&config).await.unwrap()
+    }
+
     pub async fn projector(&self) -> Service {
         self.projector_of(domain::views::ALL).await
     }

@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sqlx::Connection;
 
-use crate::harness::{World, until};
+use crate::harness::{Place, Servers, World, until};
 
 #[tokio::test]
 async fn views_equal_the_fold_of_the_log_however_often_the_projector_crashes() {
@@ -60,6 +60,31 @@ async fn each_commit_is_signalled_with_what_it_touched() {
     let registered = changes.iter().any(|change| change["old"]["email"] == "ada@example.org")
         || changes.len() == 1 && last["old"].is_null();
     assert!(registered, "{changes:?}");
+}
+
+#[tokio::test]
+async fn a_signal_tells_what_indexes_find_rows_by_but_not_what_they_merely_include() {
+    let place = Place::new(Servers::shared().await).await;
+    let mut database = place.database().await;
+    for index in [
+        "drop index accounts_by_email",
+        "create index on accounts (created_at, id) include (name, region) where revision = 1",
+        "create index on accounts (lower(email), id)",
+    ] {
+        sqlx::query(index).execute(&mut database).await.unwrap();
+    }
+    let world = World::at(place).await;
+    let nats = world.place.nats().await;
+    let mut signals = nats.subscribe(format!("{}.signals.accounts", world.place.namespace)).await.unwrap();
+    nats.flush().await.unwrap();
+    world.registered("ada").await;
+    let told = loop {
+        let signal: Value = serde_json::from_slice(&signals.next().await.unwrap().payload).unwrap();
+        if let Some(row) = signal["changes"][0]["new"].as_object() {
+            break row.keys().cloned().collect::<Vec<_>>();
+        }
+    };
+    assert_eq!(told, ["created_at", "email", "revision", "status", "username"]);
 }
 
 #[tokio::test]

@@ -8,9 +8,10 @@ use std::{
 
 use service_kit::{Problem, problem::kinds::OVERLOADED};
 use sqlx::{
-    AssertSqlSafe, PgPool,
+    AssertSqlSafe, PgPool, Postgres,
     pool::PoolConnectionMetadata,
-    postgres::{PgConnectOptions, PgPoolOptions, PgRow},
+    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
+    query::Query,
 };
 
 use crate::{
@@ -203,21 +204,23 @@ impl Database {
     }
 
     async fn try_fetch(&self, statement: &Statement) -> Result<Option<PgRow>, sqlx::Error> {
-        // Safe: identifiers in it are the catalog's, quoted, and every value is bound.
-        let mut query = sqlx::query(AssertSqlSafe(statement.sql.as_str()));
-        for value in &statement.values {
-            query = match value {
-                Value::Text(text) => query.bind(text),
-                Value::Texts(texts) => query.bind(texts),
-                Value::Integer(integer) => query.bind(integer),
-            };
-        }
-        query.fetch_optional(&self.pool).await
+        bound(&statement.sql, &statement.values).fetch_optional(&self.pool).await
     }
 
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// The statement with its values.
+pub fn bound<'a>(sql: &'a str, values: &'a [Value]) -> Query<'a, Postgres, PgArguments> {
+    // Safe: identifiers in it are the catalog's, quoted, and every value is bound.
+    let query = sqlx::query(AssertSqlSafe(sql));
+    values.iter().fold(query, |query, value| match value {
+        Value::Text(text) => query.bind(text),
+        Value::Texts(texts) => query.bind(texts),
+        Value::Integer(integer) => query.bind(integer),
+    })
 }
 
 /// When a connection was last found dead. A restart of Postgres kills all of them at once, so those that

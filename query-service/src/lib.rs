@@ -16,6 +16,7 @@ mod conditions;
 mod cursor;
 mod database;
 mod freshness;
+mod inspect;
 mod live;
 mod metrics;
 mod parameters;
@@ -41,6 +42,7 @@ use tokio::{
 };
 
 pub use config::{Bounds, Config};
+pub use inspect::Inspector;
 
 /// Serves queries at `listener` until `shutdown`, then finishes those that are under way. Neither Postgres
 /// nor NATS has to be there at the start, nor all the time.

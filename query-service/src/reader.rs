@@ -104,8 +104,8 @@ impl Plan {
     pub fn list(served: Arc<Served>, parameters: &Parameters) -> Result<Self, Problem> {
         let query = ListQuery::parse(&served.view, parameters)?;
         let tags = served.tags.of_list(&query);
-        let ListQuery { fields, limit, after, .. } = &query;
-        let identity = format!("{}{fields:?}{limit}{after:?}", query.identity(&served.view));
+        let ListQuery { fields, limit, after, count, .. } = &query;
+        let identity = format!("{}{fields:?}{limit}{after:?}{count}", query.identity(&served.view));
         let key = Key::of_list(served.id, &identity);
         Ok(Self { served, question: Question::List(Arc::new(query)), key, tags })
     }

@@ -18,7 +18,7 @@ use crate::{
     coherence::{Read, Source, Tag, Usable},
     cursor,
     database::{Databases, ReadError},
-    query::ListQuery,
+    query::{Count, ListQuery},
     served::Served,
     sql::{self, Statement},
 };
@@ -249,7 +249,9 @@ fn page(view: &View, query: &ListQuery, row: &PgRow) -> Result<Content, sqlx::Er
     let items: Option<String> = row.try_get("items")?;
     let next_cursor = next_cursor(view, query, row)?;
     let items = items.unwrap_or_default();
-    let body = format!(r#"{{"items":[{items}],"next_cursor":{}}}"#, serde_json::json!(next_cursor));
+    let counted: Option<i64> = row.try_get("counted")?;
+    let count = counted.map(|counted| Count::of(counted).members()).unwrap_or_default();
+    let body = format!(r#"{{"items":[{items}],"next_cursor":{}{count}}}"#, serde_json::json!(next_cursor));
     let (body, next_cursor) = (Some(body.into_bytes().into()), next_cursor.map(String::into_boxed_str));
     Ok(Content { read: read(row)?, body, next_cursor })
 }

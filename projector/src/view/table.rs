@@ -13,7 +13,8 @@ pub struct Table {
     /// For people.
     pub name: String,
     pub statements: Statements,
-    /// The columns of any index, without the key column: what rows are found by.
+    /// What rows are found by, without the key column: the columns that any index is sorted by, and those in its
+    /// expressions and its predicate. Columns that an index merely includes find no row.
     pub indexed: Vec<String>,
     /// Each column's type, by its name.
     columns: BTreeMap<String, String>,
@@ -95,7 +96,13 @@ async fn columns(connection: &mut PgConnection, table: i64) -> Result<Vec<Column
     sqlx::query_as(
         "select a.attname::text as name, format_type(a.atttypid, a.atttypmod) as type_name,
                 exists (
-                    select from pg_index i where i.indrelid = a.attrelid and a.attnum = any(i.indkey)
+                    select from pg_index i
+                    where i.indrelid = a.attrelid
+                      and (a.attnum = any((i.indkey::int2[])[0:i.indnkeyatts - 1]) or a.attnum in (
+                          -- A variable in a stored expression is of the table, the only one that there is.
+                          select match[1]::int2 from regexp_matches(
+                              concat(i.indexprs::text, i.indpred::text), ':varattno ([0-9]+)', 'g') as match
+                      ))
                 ) as is_indexed
          from pg_attribute a
          where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''

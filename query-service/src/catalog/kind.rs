@@ -71,6 +71,26 @@ impl Kind {
         }
     }
 
+    /// What an answer says, in words. Numbers are written with all their digits; how many of them survive
+    /// is the reader's affair, and most readers keep numbers as doubles.
+    pub fn gives(self) -> &'static str {
+        match self {
+            Self::SmallInt | Self::Integer => "a number, exact for every reader",
+            Self::BigInt => {
+                "a number with all its digits; a reader that keeps numbers as doubles (JavaScript) is exact \
+                 from -9007199254740991 to 9007199254740991"
+            }
+            Self::Numeric => {
+                "a number with all its digits; a reader that keeps numbers as doubles (JavaScript) is exact \
+                 up to 15 digits"
+            }
+            Self::Boolean => "true or false",
+            Self::Uuid | Self::Text => "a string",
+            Self::Date => "a string like 2026-01-31",
+            Self::Timestamp => "a string in RFC 3339, in UTC: 2026-01-31T12:00:00.123456+00:00",
+        }
+    }
+
     /// The value in the one spelling that is bound and that cursors are made for; `None` if it cannot be read.
     pub fn parse(self, text: &str) -> Option<String> {
         match self {
@@ -78,7 +98,7 @@ impl Kind {
             Self::SmallInt => spelled::<i16>(text),
             Self::Integer => spelled::<i32>(text),
             Self::BigInt => spelled::<i64>(text),
-            Self::Numeric => is_decimal(text).then(|| text.to_owned()),
+            Self::Numeric => decimal(text),
             Self::Boolean => matches!(text, "true" | "false").then(|| text.to_owned()),
             Self::Text => (!text.contains('\0')).then(|| text.to_owned()),
             Self::Date => date(text).map(|day| day.to_string()),
@@ -91,11 +111,19 @@ fn spelled<T: FromStr + ToString>(text: &str) -> Option<String> {
     text.parse::<T>().ok().map(|value| value.to_string())
 }
 
-fn is_decimal(text: &str) -> bool {
+/// Without zeros at either end: one number has one spelling.
+fn decimal(text: &str) -> Option<String> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
     let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    digits.len() <= NUMERIC_DIGITS_MAX && all_digits(whole) && all_digits(fraction)
+    if digits.len() > NUMERIC_DIGITS_MAX || !all_digits(whole) || !all_digits(fraction) {
+        return None;
+    }
+    let whole = Some(whole.trim_start_matches('0')).filter(|digits| !digits.is_empty()).unwrap_or("0");
+    let fraction = fraction.trim_end_matches('0');
+    let magnitude = if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") };
+    let is_negative = text.starts_with('-') && magnitude != "0";
+    Some(if is_negative { format!("-{magnitude}") } else { magnitude })
 }
 
 fn timestamp(text: &str) -> Option<String> {
@@ -145,8 +173,12 @@ mod tests {
     }
 
     #[test]
-    fn decimals_have_digits_on_both_sides_of_the_point() {
-        assert_eq!(Kind::Numeric.parse("-12.50"), Some("-12.50".into()));
+    fn decimals_have_digits_on_both_sides_of_the_point_and_one_spelling() {
+        for (text, one_spelling) in
+            [("-12.50", "-12.5"), ("007", "7"), ("0.0", "0"), ("-0", "0"), ("10", "10")]
+        {
+            assert_eq!(Kind::Numeric.parse(text), Some(one_spelling.into()));
+        }
         for bad in ["", "-", ".5", "5.", "NaN", "1_000", "1e9"] {
             assert_eq!(Kind::Numeric.parse(bad), None, "{bad}");
         }

@@ -2,13 +2,18 @@
 //! It is the database's own: [`load`] reads it from there.
 
 mod describe;
+mod index;
 mod kind;
 mod load;
+mod predicate;
+mod shape;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+pub use index::{Constant, Function, Index, IndexColumn, Only};
 pub use kind::Kind;
 pub use load::{LoadError, load};
+pub use shape::{Asked, Shape, shapes};
 
 /// Every view that can be asked, by its public name.
 #[derive(Debug, Default, PartialEq)]
@@ -35,7 +40,7 @@ pub struct View {
     /// The column whose value names a row.
     pub key: ColumnId,
     /// What may be asked of the view, the key's own shape first.
-    pub shapes: Vec<Shape>,
+    pub shapes: Vec<Arc<Shape>>,
 }
 
 /// The place of a column in its view's `columns`.
@@ -57,27 +62,6 @@ impl Column {
         let is_cut = self.type_name.contains('(');
         self.kind.filter(|kind| !is_cut && !matches!(kind, Kind::Numeric | Kind::Timestamp))
     }
-}
-
-/// One way in which an index serves a query: equality on all of `equal`, then a range on the first column
-/// of `order`, in the order of `order`, forwards or backwards. `order` ends in the key, so that it is total.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shape {
-    pub equal: Vec<ColumnId>,
-    pub order: Vec<ColumnId>,
-}
-
-impl Shape {
-    pub fn has(&self, column: ColumnId) -> bool {
-        self.equal.contains(&column) || self.order.contains(&column)
-    }
-}
-
-/// An index whose columns are all ascending and plain, as it stands in the database.
-#[derive(Clone, Debug)]
-pub struct Index {
-    pub columns: Vec<ColumnId>,
-    pub unique: bool,
 }
 
 /// Why a registered view cannot be asked.
@@ -104,66 +88,10 @@ impl View {
         self.column(self.key)
     }
 
-    /// The shape that serves equality on exactly `equal`, a range on `range`, and an order that begins with
-    /// `sort` (empty: the shape's own order, the shortest of those that fit).
-    pub fn shape_for(
-        &self,
-        equal: &[ColumnId],
-        range: Option<ColumnId>,
-        sort: &[ColumnId],
-    ) -> Option<&Shape> {
-        self.shapes.iter().find(|shape| {
-            shape.equal.len() == equal.len()
-                && equal.iter().all(|column| shape.equal.contains(column))
-                && range.is_none_or(|column| shape.order[0] == column)
-                && shape.order.starts_with(sort)
-        })
+    /// The shape that serves all that is asked; of those that do, the first.
+    pub fn shape_for(&self, asked: &Asked<'_>) -> Option<&Arc<Shape>> {
+        self.shapes.iter().find(|shape| shape.serves(asked))
     }
-}
-
-/// The key of a view, and all that its indexes serve.
-pub fn shapes(
-    columns: &[Column],
-    key_name: &str,
-    indexes: &[Index],
-) -> Result<(ColumnId, Vec<Shape>), Unservable> {
-    let key = columns
-        .iter()
-        .position(|column| column.name == key_name)
-        .ok_or_else(|| Unservable::NoKeyColumn(key_name.to_owned()))?;
-    let key_indexed = indexes.iter().any(|index| index.unique && index.columns == [key]);
-    if !key_indexed || !can_order(&columns[key]) {
-        return Err(Unservable::KeyNotIndexed(key_name.to_owned()));
-    }
-    let by_key = Shape { equal: vec![], order: vec![key] };
-    let mut others: Vec<Shape> = indexes.iter().flat_map(|index| shapes_of(index, columns, key)).collect();
-    others.sort_by_key(|shape| (shape.equal.len(), shape.order.len()));
-    let mut shapes = vec![by_key];
-    for shape in others {
-        if !shapes.contains(&shape) {
-            shapes.push(shape);
-        }
-    }
-    Ok((key, shapes))
-}
-
-/// Equality on any number of an index's leading columns, the rest as the order. What follows the key in an
-/// index orders nothing any more; an index without the key gives no total order and serves nothing.
-fn shapes_of(index: &Index, columns: &[Column], key: ColumnId) -> Vec<Shape> {
-    let Some(last) = index.columns.iter().position(|&column| column == key) else { return vec![] };
-    (0..=last)
-        .map(|split| Shape {
-            equal: index.columns[..split].to_vec(),
-            order: index.columns[split..=last].to_vec(),
-        })
-        .filter(|shape| shape.equal.iter().all(|&column| columns[column].kind.is_some()))
-        .filter(|shape| shape.order.iter().all(|&column| can_order(&columns[column])))
-        .collect()
-}
-
-/// Nulls compare with nothing, so a cursor could not name a place among them.
-fn can_order(column: &Column) -> bool {
-    column.kind.is_some() && !column.nullable
 }
 
 #[cfg(test)]
@@ -175,7 +103,7 @@ pub mod tests {
     }
 
     /// id, account_id, status, placed_at, reason (nullable), extra (of a type that cannot be asked by).
-    fn columns() -> Vec<Column> {
+    pub fn columns() -> Vec<Column> {
         vec![
             column("id", Some(Kind::Uuid), false),
             column("account_id", Some(Kind::Uuid), false),
@@ -185,16 +113,23 @@ pub mod tests {
             column("extra", None, false),
         ]
     }
-    const ID: ColumnId = 0;
-    const ACCOUNT: ColumnId = 1;
-    const STATUS: ColumnId = 2;
-    const PLACED: ColumnId = 3;
-    const REASON: ColumnId = 4;
-    const EXTRA: ColumnId = 5;
+    pub const ID: ColumnId = 0;
+    pub const ACCOUNT: ColumnId = 1;
+    pub const STATUS: ColumnId = 2;
+    pub const PLACED: ColumnId = 3;
+    pub const REASON: ColumnId = 4;
+    pub const EXTRA: ColumnId = 5;
 
-    fn view_with(indexes: &[&[ColumnId]]) -> View {
-        let mut all = vec![Index { columns: vec![ID], unique: true }];
-        all.extend(indexes.iter().map(|columns| Index { columns: columns.to_vec(), unique: false }));
+    /// Plain and ascending.
+    pub fn index(columns: &[ColumnId]) -> Index {
+        let plain = |&column| IndexColumn { column, ..IndexColumn::default() };
+        Index { columns: columns.iter().map(plain).collect(), ..Index::default() }
+    }
+
+    /// A view with these indexes beside that of its key.
+    pub fn view_with(indexes: impl IntoIterator<Item = Index>) -> View {
+        let by_key = Index { unique: true, ..index(&[ID]) };
+        let all: Vec<Index> = std::iter::once(by_key).chain(indexes).collect();
         let (key, shapes) = shapes(&columns(), "id", &all).expect("the key is indexed");
         View {
             name: "orders".into(),
@@ -204,82 +139,27 @@ pub mod tests {
             table: "orders_v1".into(),
             columns: columns(),
             key,
-            shapes,
+            shapes: shapes.into_iter().map(Arc::new).collect(),
         }
     }
 
-    /// The orders of an account by time; all orders by time; orders by the reason of their cancellation.
+    /// The orders of an account by time; all orders by time; orders by the reason of their cancellation, and
+    /// by what it begins with; those that were cancelled by time; and by status, however it is spelled.
     pub fn orders() -> View {
-        view_with(&[&[ACCOUNT, PLACED, ID], &[PLACED, ID], &[REASON, ID]])
-    }
-
-    #[test]
-    fn no_filter_and_no_sort_is_the_order_of_the_key() {
-        assert_eq!(orders().shape_for(&[], None, &[]).map(|shape| shape.order.clone()), Some(vec![ID]));
-    }
-
-    #[test]
-    fn equality_on_leading_columns_leaves_the_rest_as_the_order() {
-        let view = orders();
-        let shape = view.shape_for(&[ACCOUNT], None, &[]).expect("served");
-        assert_eq!(shape.order, [PLACED, ID]);
-        let shape = view.shape_for(&[PLACED, ACCOUNT], None, &[]).expect("served in any order");
-        assert_eq!(shape.order, [ID]);
-    }
-
-    #[test]
-    fn a_range_and_a_sort_fall_on_the_column_after_the_equalities() {
-        let view = orders();
-        assert!(view.shape_for(&[ACCOUNT], Some(PLACED), &[PLACED]).is_some());
-        assert!(view.shape_for(&[], Some(PLACED), &[PLACED, ID]).is_some());
-        assert!(view.shape_for(&[], Some(ACCOUNT), &[]).is_some());
-        assert!(view.shape_for(&[ACCOUNT], Some(ID), &[]).is_none());
-        assert!(view.shape_for(&[ACCOUNT], Some(PLACED), &[ID]).is_none());
-    }
-
-    #[test]
-    fn a_range_chooses_the_index_that_begins_with_it() {
-        let view = orders();
-        assert_eq!(
-            view.shape_for(&[], Some(PLACED), &[]).map(|shape| &shape.order[..]),
-            Some(&[PLACED, ID][..])
-        );
-    }
-
-    #[test]
-    fn what_no_index_serves_has_no_shape() {
-        let view = orders();
-        assert!(view.shape_for(&[STATUS], None, &[]).is_none());
-        assert!(view.shape_for(&[ACCOUNT, STATUS], None, &[]).is_none());
-        assert!(view.shape_for(&[], None, &[STATUS]).is_none());
-    }
-
-    #[test]
-    fn a_nullable_column_is_asked_by_equality_only() {
-        let view = orders();
-        assert!(view.shape_for(&[REASON], None, &[]).is_some());
-        assert!(view.shape_for(&[], None, &[REASON]).is_none());
-        assert!(view.shape_for(&[], Some(REASON), &[]).is_none());
-    }
-
-    #[test]
-    fn a_column_of_an_unknown_type_is_never_asked_by() {
-        let view = view_with(&[&[EXTRA, ID], &[STATUS, EXTRA, ID]]);
-        assert_eq!(view.shapes.len(), 1, "{:?}", view.shapes);
-    }
-
-    #[test]
-    fn an_index_without_the_key_serves_nothing_and_what_follows_the_key_is_ignored() {
-        assert_eq!(view_with(&[&[PLACED]]).shapes.len(), 1);
-        let view = view_with(&[&[PLACED, ID, STATUS]]);
-        assert!(view.shape_for(&[], None, &[PLACED, ID]).is_some());
-        assert!(view.shape_for(&[], None, &[PLACED, ID, STATUS]).is_none());
-    }
-
-    #[test]
-    fn a_view_whose_key_has_no_unique_index_is_not_served() {
-        let plain = Index { columns: vec![ID], unique: false };
-        assert_eq!(shapes(&columns(), "id", &[plain]), Err(Unservable::KeyNotIndexed("id".into())));
-        assert_eq!(shapes(&columns(), "nr", &[]), Err(Unservable::NoKeyColumn("nr".into())));
+        let cancelled =
+            Constant { column: STATUS, value: "cancelled".into(), literal: "'cancelled'::text".into() };
+        let mut by_beginning = index(&[REASON, ID]);
+        by_beginning.columns[0].collate_c = true;
+        by_beginning.columns[0].in_byte_order = true;
+        let mut by_lower_status = index(&[STATUS, ID]);
+        by_lower_status.columns[0].function = Some(Function::Lower);
+        view_with([
+            index(&[ACCOUNT, PLACED, ID]),
+            index(&[PLACED, ID]),
+            index(&[REASON, ID]),
+            by_beginning,
+            Index { only: Only { equal: vec![cancelled], not_null: vec![] }, ..index(&[PLACED, ID]) },
+            by_lower_status,
+        ])
     }
 }

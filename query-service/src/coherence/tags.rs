@@ -99,12 +99,19 @@ impl Tags {
         if let Some(keys) = &query.keys {
             return keys.iter().map(|key| self.of_row(key)).collect();
         }
-        let value = |column: ColumnId| {
-            query.equal.iter().find(|(id, _)| *id == column).map(|(_, value)| (column, value.as_str()))
+        let (any, values) = query.any.as_ref().map_or((None, &[][..]), |(id, any)| (Some(*id), any));
+        let equal = |column: ColumnId| query.equal.iter().find(|(id, _)| *id == column);
+        let is_named = |column: &ColumnId| any == Some(*column) || equal(*column).is_some();
+        let Some(set) = self.sets.iter().find(|set| set.iter().all(is_named)) else { return vec![Tag::VIEW] };
+        // What is not asked for by equality is the column of the `[in]`.
+        let with = |one: &str| {
+            let values = set.iter().map(|&id| (id, equal(id).map_or(one, |(_, value)| value.as_str())));
+            Tag::of_values(&values.collect::<Vec<_>>())
         };
-        let values =
-            self.sets.iter().find_map(|set| set.iter().map(|&id| value(id)).collect::<Option<Vec<_>>>());
-        vec![values.map_or(Tag::VIEW, |values| Tag::of_values(&values))]
+        match any.filter(|any| set.contains(any)) {
+            Some(_) => values.iter().map(|one| with(one)).collect(),
+            None => vec![with("")],
+        }
     }
 
     /// What changes touch; everything, if a value by which lists can be asked for is not told.
@@ -203,6 +210,13 @@ mod tests {
         }
         assert!(touches(moved(), "reason=late") && touches(moved(), "reason=lost"));
         assert!(!touches(moved(), "reason=broken"));
+    }
+
+    #[test]
+    fn a_list_of_any_of_some_values_is_touched_by_each_of_them() {
+        let new = |reason| json!({"key": ACCOUNT, "old": null, "new": row(ACCOUNT, json!(reason))});
+        assert!(touches(new("late"), "reason[in]=late,lost") && touches(new("lost"), "reason[in]=late,lost"));
+        assert!(!touches(new("broken"), "reason[in]=late,lost"));
     }
 
     #[test]

@@ -1,16 +1,27 @@
 //! A query, read from a request and checked against the catalog: from here on it is known to be served by
 //! an index and to hold only values of the right kind.
 
+mod count;
+mod filters;
+mod refusal;
 mod values;
+
+use std::sync::Arc;
 
 use service_kit::Problem;
 
-use self::values::{all_fields, parse_fields, parse_keys, parse_limit, parse_sort, parse_value};
+pub use self::{
+    count::{COUNT_MAX, Count},
+    filters::OPERATORS,
+};
+use self::{
+    refusal::{accepted_names, unknown_parameter},
+    values::{all_fields, parse_count, parse_fields, parse_limit, parse_sort, parse_value},
+};
 use crate::{
-    catalog::{ColumnId, View},
+    catalog::{Asked, ColumnId, Function, Shape, View},
     cursor,
     parameters::Parameters,
-    problems::{INVALID_VALUE, NOT_INDEXED, UNKNOWN_FIELD},
 };
 
 /// Rows of a list when the request does not say.
@@ -19,6 +30,8 @@ pub const LIMIT_DEFAULT: u32 = 20;
 pub const LIMIT_MAX: u32 = 1_000;
 /// Keys that one request may name.
 pub const KEYS_MAX: usize = 100;
+/// Values that one `[in]` may name: the index is read once for each.
+pub const ANY_MAX: usize = 20;
 
 /// `GET /{view}/{key}`
 #[derive(Debug, PartialEq, Eq)]
@@ -33,14 +46,26 @@ pub struct ListQuery {
     /// Only the rows with these keys.
     pub keys: Option<Vec<String>>,
     pub equal: Vec<(ColumnId, String)>,
+    /// Any of these values: two at the least, sorted, none twice.
+    pub any: Option<(ColumnId, Vec<String>)>,
+    /// Equality on what functions make of columns. The value may be spelled in any way that the function
+    /// makes the same of.
+    pub functions: Vec<(Function, ColumnId, String)>,
+    /// All on the first column of `order`.
     pub bounds: Vec<Bound>,
     /// Ends in the key.
     pub order: Vec<ColumnId>,
     pub descending: bool,
     pub fields: Vec<ColumnId>,
     pub limit: u32,
+    /// Whether the rows that fit are counted, up to [`COUNT_MAX`].
+    pub count: bool,
     /// Values of the columns of `order` where the page before ended.
     pub after: Option<Vec<String>>,
+    /// How the index that serves it holds its columns.
+    pub shape: Arc<Shape>,
+    /// The column whose prefix gave bounds.
+    prefix: Option<ColumnId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,16 +84,6 @@ pub enum Comparison {
 }
 
 impl Comparison {
-    fn parse(text: &str) -> Option<Self> {
-        Some(match text {
-            "gte" => Self::AtLeast,
-            "gt" => Self::Above,
-            "lte" => Self::AtMost,
-            "lt" => Self::Below,
-            _ => return None,
-        })
-    }
-
     pub fn operator(self) -> &'static str {
         match self {
             Self::AtLeast => ">=",
@@ -89,7 +104,7 @@ impl RowQuery {
         for (name, value) in parameters.iter() {
             match name {
                 "fields" => fields = parse_fields(view, value)?,
-                _ => return Err(unknown_parameter(name, vec!["fields"])),
+                _ => return Err(unknown_parameter(name, vec!["fields".into()])),
             }
         }
         Ok(Self { key: parse_value(view, view.key, &view.key_column().name, key)?, fields })
@@ -105,11 +120,12 @@ impl ListQuery {
                 "fields" => query.fields = parse_fields(view, value)?,
                 "limit" => limit = Some(parse_limit(value)?),
                 "sort" => (sort, query.descending) = parse_sort(view, value)?,
+                "count" => query.count = parse_count(value)?,
                 "cursor" => cursor = Some(value),
                 _ => query.add_filter(view, name, value)?,
             }
         }
-        query.choose_order(view, &sort)?;
+        query.choose_index(view, &sort)?;
         // Who names 50 keys expects 50 rows.
         let default = query.keys.as_ref().map_or(LIMIT_DEFAULT, |keys| LIMIT_DEFAULT.max(keys.len() as u32));
         query.limit = limit.unwrap_or(default);
@@ -118,107 +134,61 @@ impl ListQuery {
         Ok(query)
     }
 
-    fn add_filter(&mut self, view: &View, name: &str, value: &str) -> Result<(), Problem> {
-        let (column_name, comparison) = split_filter(name);
-        let id =
-            view.column_named(column_name).ok_or_else(|| unknown_parameter(name, accepted_names(view)))?;
-        let Some(comparison) = comparison else {
-            if id == view.key {
-                self.keys = Some(parse_keys(view, value)?);
-            } else {
-                self.equal.push((id, parse_value(view, id, name, value)?));
-            }
-            return Ok(());
-        };
-        let comparison =
-            Comparison::parse(comparison).ok_or_else(|| unknown_parameter(name, accepted_names(view)))?;
-        let value = parse_value(view, id, name, value)?;
-        let twin =
-            |bound: &&Bound| bound.column == id && bound.comparison.is_lower() == comparison.is_lower();
-        if self.bounds.iter().any(|bound| twin(&bound)) {
-            let detail = format!("`{name}` bounds `{column_name}` on a side that is bounded already.");
-            let accepted = "at most one of [gte] and [gt], and at most one of [lte] and [lt]";
-            return Err(Problem::new(INVALID_VALUE, detail).field(name).accepted(accepted));
-        }
-        self.bounds.push(Bound { column: id, comparison, value });
-        Ok(())
-    }
-
     /// Takes the order from the index that serves the filters and the sort; there must be one.
-    fn choose_order(&mut self, view: &View, sort: &[ColumnId]) -> Result<(), Problem> {
-        let range = self.bounds.first().map(|bound| bound.column);
-        let one_range = self.bounds.iter().all(|bound| Some(bound.column) == range);
-        let order = if self.keys.is_some() {
-            let alone = self.equal.is_empty() && self.bounds.is_empty();
-            (alone && [view.key].starts_with(sort)).then(|| vec![view.key])
-        } else {
-            let equal: Vec<ColumnId> = self.equal.iter().map(|(column, _)| *column).collect();
-            let shape = one_range.then(|| view.shape_for(&equal, range, sort)).flatten();
-            shape.map(|shape| shape.order.clone())
+    fn choose_index(&mut self, view: &View, sort: &[ColumnId]) -> Result<(), Problem> {
+        let found = match &self.keys {
+            Some(_) if self.has_filters_beside_keys() => None,
+            Some(_) => view.shapes.first().filter(|by_key| by_key.order.starts_with(sort)),
+            None => self.asked(sort).and_then(|asked| view.shape_for(&asked)),
         };
-        self.order = order.ok_or_else(|| self.not_indexed(view, sort))?;
+        self.shape = found.cloned().ok_or_else(|| self.not_indexed(view, sort))?;
+        self.order.clone_from(&self.shape.order);
         Ok(())
     }
 
-    /// What makes this query another query to a cursor. The fields and the limit may change from page to page.
+    fn has_filters_beside_keys(&self) -> bool {
+        !(self.equal.is_empty() && self.any.is_none() && self.functions.is_empty() && self.bounds.is_empty())
+    }
+
+    /// `None`: more than any index can do.
+    fn asked<'a>(&'a self, sort: &'a [ColumnId]) -> Option<Asked<'a>> {
+        let range = self.bounds.first().map(|bound| bound.column);
+        let equal = self.equal.iter().map(|(column, value)| (*column, Some(value.as_str())));
+        let one_range = self.bounds.iter().all(|bound| Some(bound.column) == range);
+        one_range.then(|| Asked {
+            equal: equal.chain(self.any.iter().map(|(column, _)| (*column, None))).collect(),
+            functions: self.functions.iter().map(|&(function, column, _)| (function, column)).collect(),
+            range,
+            by_prefix: self.prefix.is_some(),
+            sort,
+        })
+    }
+
+    /// What makes this query another query to a cursor. The fields, the limit and whether rows are counted
+    /// may change from page to page.
     pub fn identity(&self, view: &View) -> String {
         let name = |id: ColumnId| view.column(id).name.as_str();
         let mut equal: Vec<_> = self.equal.iter().map(|(column, value)| (name(*column), value)).collect();
         equal.sort();
+        let any = self.any.as_ref().map(|(column, values)| (name(*column), values));
+        let mut functions: Vec<_> = self
+            .functions
+            .iter()
+            .map(|(function, column, value)| (function.name(), name(*column), value))
+            .collect();
+        functions.sort();
         let mut bounds = self.bounds.clone();
         bounds.sort();
         let bounds: Vec<_> = bounds
             .iter()
             .map(|bound| (name(bound.column), bound.comparison.operator(), &bound.value))
             .collect();
-        let order: Vec<_> = self.order.iter().map(|&column| name(column)).collect();
-        serde_json::json!([view.name, self.keys, equal, bounds, order, self.descending]).to_string()
+        // Another collation is another order.
+        let order: Vec<_> =
+            self.shape.order_path().iter().map(|part| (name(part.column), part.collate_c)).collect();
+        serde_json::json!([view.name, self.keys, equal, any, functions, bounds, order, self.descending])
+            .to_string()
     }
-
-    fn not_indexed(&self, view: &View, sort: &[ColumnId]) -> Problem {
-        let name = |id: ColumnId| view.column(id).name.as_str();
-        let mut asked: Vec<(ColumnId, String)> = vec![];
-        let equal = self.keys.iter().map(|_| view.key).chain(self.equal.iter().map(|(column, _)| *column));
-        asked.extend(equal.map(|column| (column, format!("equality on `{}`", name(column)))));
-        asked.extend(self.bounds.iter().map(|bound| {
-            let (column, operator) = (bound.column, bound.comparison.operator());
-            (column, format!("a bound (`{operator}`) on `{}`", name(column)))
-        }));
-        asked.extend(sort.iter().map(|&column| (column, format!("an order by `{}`", name(column)))));
-        // Name the column that no index helps with; else it is the combination that none serves.
-        let helped = |column: ColumnId| view.shapes.iter().any(|shape| shape.has(column));
-        let blamed = asked.iter().find(|(column, _)| !helped(*column)).or(asked.last());
-        let words: Vec<&str> = asked.iter().map(|(_, words)| words.as_str()).collect();
-        let detail = format!("No index of `{}` serves {}.", view.name, words.join(", "));
-        let problem = Problem::new(NOT_INDEXED, detail).accepted(view.served());
-        blamed.map(|(column, _)| problem.clone().field(name(*column))).unwrap_or(problem)
-    }
-}
-
-/// `placed_at[gte]` is the column `placed_at` and the comparison `gte`.
-fn split_filter(name: &str) -> (&str, Option<&str>) {
-    match name.strip_suffix(']').and_then(|rest| rest.split_once('[')) {
-        Some((column, comparison)) => (column, Some(comparison)),
-        None => (name, None),
-    }
-}
-
-/// Every parameter that a list takes.
-fn accepted_names(view: &View) -> Vec<&str> {
-    let mut names = vec!["fields", "sort", "limit", "cursor"];
-    for id in view.shapes.iter().flat_map(|shape| shape.equal.iter().chain(&shape.order)) {
-        let name = view.column(*id).name.as_str();
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    names
-}
-
-fn unknown_parameter(name: &str, accepted: Vec<&str>) -> Problem {
-    let bounds = if name.contains('[') { " A bound is [gte], [gt], [lte] or [lt] on a column." } else { "" };
-    let detail = format!("`{name}` is not a parameter here; expected {}.{bounds}", accepted.join(", "));
-    Problem::new(UNKNOWN_FIELD, detail).field(name).accepted(accepted)
 }
 
 #[cfg(test)]
@@ -285,7 +255,7 @@ mod tests {
 
     #[test]
     fn what_no_index_serves_is_refused() {
-        for query in ["status=placed", "extra=1", "sort=status", "sort=placed_at,-id", "reason[gte]=a"] {
+        for query in ["status=placed", "extra=1", "sort=status", "sort=placed_at,-id", "sort=reason"] {
             assert_eq!(refusal(query), "not-indexed", "{query}");
         }
         assert_eq!(names(&list("reason=late").expect("equality is served").order), ["id"]);
@@ -310,6 +280,7 @@ mod tests {
             "id=",
             "fields=",
             "fields=id,id",
+            "count=yes",
         ] {
             assert_eq!(refusal(query), "invalid-value", "{query}");
         }

@@ -19,21 +19,33 @@ pub fn parse_value(view: &View, id: ColumnId, field: &str, text: &str) -> Result
 }
 
 pub fn parse_keys(view: &View, text: &str) -> Result<Vec<String>, Problem> {
-    let column = view.key_column();
+    parse_values(view, view.key, &view.key_column().name, text, KEYS_MAX)
+}
+
+/// Values separated by commas, sorted, none twice.
+pub fn parse_values(
+    view: &View,
+    id: ColumnId,
+    field: &str,
+    text: &str,
+    values_max: usize,
+) -> Result<Vec<String>, Problem> {
     let texts: Vec<&str> = text.split(',').collect();
-    if texts.len() > KEYS_MAX {
-        let detail = format!("`{}` names {} keys; expected at most {KEYS_MAX}.", column.name, texts.len());
+    if texts.len() > values_max {
+        let detail = format!("`{field}` names {} values; expected at most {values_max}.", texts.len());
         return Err(Problem::new(INVALID_VALUE, detail)
-            .field(&column.name)
-            .accepted(format!("1 to {KEYS_MAX} keys separated by commas")));
+            .field(field)
+            .accepted(format!("1 to {values_max} values separated by commas")));
     }
-    let mut keys = texts
-        .into_iter()
-        .map(|text| parse_value(view, view.key, &column.name, text))
-        .collect::<Result<Vec<_>, _>>()?;
-    keys.sort();
-    keys.dedup();
-    Ok(keys)
+    let mut values =
+        texts.into_iter().map(|text| parse_value(view, id, field, text)).collect::<Result<Vec<_>, _>>()?;
+    values.sort();
+    values.dedup();
+    Ok(values)
+}
+
+pub fn parse_count(text: &str) -> Result<bool, Problem> {
+    text.parse().map_err(|_| invalid_value("count", text, "true or false"))
 }
 
 pub fn parse_limit(text: &str) -> Result<u32, Problem> {

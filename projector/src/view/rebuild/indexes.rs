@@ -29,8 +29,8 @@ impl Rebuild<'_> {
             sqlx::query_as(
                 "select i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid)
                  from pg_index i
-                 join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-                 where i.indrelid = to_regclass(quote_ident($1)) and not a.attname = any($2)
+                 left join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+                 where i.indrelid = to_regclass(quote_ident($1)) and (a.attname = any($2)) is not true
                    and not exists (select from pg_constraint c where c.conindid = i.indexrelid)",
             )
             .bind(&build.table)
