@@ -1,5 +1,6 @@
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{Error, Visitor},
@@ -9,16 +10,19 @@ use super::InvalidValue;
 
 /// An amount of money in cents of the shop's currency: from nothing to 100 million. The bound keeps every
 /// sum that a view makes of it far within 64 bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(example = 2933, extend("minimum" = 0, "maximum" = Self::MAX))]
 pub struct Cents(i64);
 
 /// How many pieces were ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(example = 2, extend("minimum" = 1, "maximum" = Self::MAX))]
 pub struct Quantity(u32);
 
 /// The currency that the shop sells in. Amounts are added up across orders, so there is one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "&'static str")]
+#[schemars(example = Self::Usd, extend("enum" = [Self::Usd]))]
 pub enum Currency {
     Usd,
 }
