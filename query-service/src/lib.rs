@@ -13,6 +13,7 @@ mod database;
 mod freshness;
 mod inspect;
 mod metrics;
+mod openapi;
 mod parameters;
 mod positions;
 mod problems;

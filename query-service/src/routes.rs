@@ -17,6 +17,7 @@ use crate::{
     database::overloaded,
     freshness::{Freshness, LOG_POSITION},
     metrics::Metrics,
+    openapi::{self, Keys},
     parameters::Parameters,
     problems::{INVALID_VALUE, NO_SUCH_ROW},
     reader::{ListAnswer, Reader},
@@ -32,6 +33,8 @@ pub struct App {
 
 pub fn routes(app: App) -> Router {
     Router::new()
+        .merge(service_kit::openapi::page())
+        .route(service_kit::openapi::PATH, get(document))
         .route("/", get(catalog))
         .route("/{view}", get(list))
         .route("/{view}/{key}", get(row))
@@ -42,6 +45,17 @@ type Answer = Result<Response<Body>, Problem>;
 
 async fn catalog(State(app): State<App>) -> Answer {
     Ok(Json(app.reader.catalog()?.describe()).into_response())
+}
+
+/// The document of the catalog as it is now. Its examples of keys are read like any query, and missing when
+/// there is no room for that or no database.
+async fn document(State(app): State<App>) -> Answer {
+    let catalog = app.reader.catalog()?;
+    let keys = match app.in_flight.try_acquire() {
+        Ok(_permit) => app.reader.some_keys(&catalog).await,
+        Err(_) => Keys::new(),
+    };
+    Ok(Json(openapi::document(&catalog, &keys)).into_response())
 }
 
 async fn row(
