@@ -20,6 +20,7 @@ mod limits;
 mod lists;
 mod log_care;
 mod log_check;
+mod openapi;
 mod plans;
 mod processes;
 mod projector;

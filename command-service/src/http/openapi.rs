@@ -11,7 +11,7 @@ use axum::{http::header, response::IntoResponse};
 use domain::{Kind, tagged::Variant};
 use schemars::{SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Value, json};
-use service_kit::openapi::{Document, Object, answer, object, problems};
+use service_kit::openapi::{Document, Object, TAG, answer, object, problems};
 
 use super::answer::Accepted;
 use service_kit::problem::kinds;
@@ -50,7 +50,8 @@ fn build() -> Value {
     for commands in &all {
         paths.extend(command::paths(commands, &schemas));
     }
-    Document { title: "Headwater: commands", description: DESCRIPTION, paths, schemas }.build()
+    let tags = Kind::ALL.iter().map(|kind| kind.plural()).chain([import::TAG]).collect();
+    Document { title: "Headwater: commands", description: DESCRIPTION, tags, paths, schemas }.build()
 }
 
 /// The values that commands hold, the answer, and each command's fields as `account.register`.
@@ -68,7 +69,7 @@ fn writer() -> Value {
     responses.insert("200".into(), answer("It is.", json!({}), "text/plain", text));
     json!({
         "get": {
-            "tags": ["The service itself"],
+            "tags": [TAG],
             "summary": "Is this instance the one that writes?",
             "responses": responses,
         },

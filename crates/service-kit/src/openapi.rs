@@ -7,6 +7,7 @@ mod problems;
 
 use serde_json::{Value, json};
 
+pub use frame::TAG;
 pub use page::page;
 pub use problems::problems;
 
@@ -20,13 +21,16 @@ pub struct Document<'a> {
     pub title: &'a str,
     /// In Markdown, as all descriptions are.
     pub description: &'a str,
+    /// What the operations are grouped by, in the order in which the page shows the groups.
+    pub tags: Vec<&'a str>,
     pub paths: Object,
     pub schemas: Object,
 }
 
 impl Document<'_> {
     pub fn build(self) -> Value {
-        let Self { title, description, mut paths, mut schemas } = self;
+        let Self { title, description, tags, mut paths, mut schemas } = self;
+        let tags: Vec<Value> = tags.into_iter().chain([TAG]).map(|tag| json!({ "name": tag })).collect();
         paths.extend(frame::paths());
         schemas.insert(problems::SCHEMA.into(), problems::schema());
         json!({
@@ -37,6 +41,7 @@ impl Document<'_> {
                 "description": format!("{description}\n\n{}", frame::DESCRIPTION),
             },
             "servers": [{ "url": "/" }],
+            "tags": tags,
             "paths": paths,
             "components": { "schemas": schemas },
         })

@@ -21,7 +21,7 @@ pub fn path(view: &View) -> Value {
         "get": {
             "tags": [view.name],
             "operationId": format!("{}.list", view.name),
-            "summary": format!("Rows of `{}`", view.name),
+            "summary": format!("Rows of {}", view.name),
             "description": "Filters and sort go together where one index serves them all; `x-served` lists how.",
             "parameters": parameters,
             "responses": responses(view),

@@ -22,6 +22,8 @@ const DESCRIPTION: &str = "\
     the log an answer reflects. `Min-Position` asks for one that a command gave, so that what was written can be \
     read.";
 
+const CATALOG: &str = "catalog";
+
 /// A key of each view that has rows, as a path has it, so that examples work.
 pub type Keys = BTreeMap<String, String>;
 
@@ -34,7 +36,8 @@ pub fn document(catalog: &Catalog, keys: &Keys) -> Value {
         paths.insert(format!("/{}/{{{}}}", view.name, view.key_column().name), row::path(view, key));
         schemas.insert(view.name.to_string(), schemas::row(view));
     }
-    Document { title: "Headwater: queries", description: DESCRIPTION, paths, schemas }.build()
+    let tags = std::iter::once(CATALOG).chain(catalog.views.keys().map(AsRef::as_ref)).collect();
+    Document { title: "Headwater: queries", description: DESCRIPTION, tags, paths, schemas }.build()
 }
 
 fn catalog_path() -> Value {
@@ -43,7 +46,7 @@ fn catalog_path() -> Value {
     responses.insert("200".into(), answer("The catalog.", json!({}), "application/json", views));
     json!({
         "get": {
-            "tags": ["catalog"],
+            "tags": [CATALOG],
             "operationId": "catalog",
             "summary": "The views, their columns, and what may be asked of each",
             "responses": responses,

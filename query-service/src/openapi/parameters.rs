@@ -47,7 +47,9 @@ pub fn filters(view: &View) -> Vec<Value> {
 
 fn keys(view: &View) -> Value {
     let column = view.key_column();
-    let schema = several(column.kind.map_or(json!({}), asked), KEYS_MAX);
+    let mut schema = several(column.kind.map_or(json!({}), asked), KEYS_MAX);
+    // They are a set: to name one twice is to name it.
+    schema["uniqueItems"] = json!(false);
     let text = "The rows with these keys; with no other filter beside it.";
     separated_by_commas(parameter("query", &column.name, text, schema), None)
 }
@@ -95,7 +97,8 @@ pub fn headers() -> [Value; 2] {
     let wait = format!(
         "`wait=5` (RFC 7240): how many seconds to wait for `Min-Position`; {WAIT_DEFAULT_S} without it, {WAIT_MAX_S} at the most."
     );
-    let prefer = json!({ "type": "string", "pattern": "^wait=[0-9]{1,3}$" });
+    // There may be other preferences, which are ignored.
+    let prefer = json!({ "type": "string" });
     [parameter("header", "Min-Position", least, position), parameter("header", "Prefer", &wait, prefer)]
 }
 

@@ -44,7 +44,7 @@ pub fn path(view: &View, key: Option<&str>) -> Value {
         "get": {
             "tags": [view.name],
             "operationId": format!("{}.row", view.name),
-            "summary": format!("One row of `{}`", view.name),
+            "summary": format!("One row of {}", view.name),
             "parameters": parameters,
             "responses": responses(view),
         },

@@ -15,13 +15,15 @@ use super::{
 };
 use crate::http::{answer::problems as own, body::BODY_BYTES_MAX, imports::MEDIA_TYPES};
 
+pub const TAG: &str = "import";
+
 pub fn path(all: &[Commands], schemas: &Object) -> Value {
     let content = json!({ "schema": lines(all), "example": examples(all, schemas) });
     let content: Object =
         MEDIA_TYPES.iter().map(|media_type| ((*media_type).into(), content.clone())).collect();
     json!({
         "post": {
-            "tags": ["import"],
+            "tags": [TAG],
             "operationId": "import",
             "summary": "Many commands in one request, one JSON object a line",
             "description": format!(

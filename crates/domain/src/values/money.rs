@@ -75,6 +75,9 @@ impl<'de> Deserialize<'de> for Quantity {
     }
 }
 
+/// Up to here, every whole number is a float of its own.
+const WHOLE_FLOAT_MAX: f64 = (1_i64 << f64::MANTISSA_DIGITS) as f64;
+
 /// Reads a whole number, with an error that says what is expected whatever was sent instead.
 fn whole_number<'de, D, T>(deserializer: D, expected: &'static str) -> Result<T, D::Error>
 where
@@ -96,6 +99,14 @@ where
 
         fn visit_u64<E: Error>(self, number: u64) -> Result<i64, E> {
             i64::try_from(number).map_err(|_| E::custom(format_args!("`{number}` is not {}", self.0)))
+        }
+
+        // To JSON, 5.0 is the whole number 5, and some programs write it so.
+        fn visit_f64<E: Error>(self, number: f64) -> Result<i64, E> {
+            let is_whole = number.fract() == 0.0 && number.abs() <= WHOLE_FLOAT_MAX;
+            is_whole
+                .then_some(number as i64)
+                .ok_or_else(|| E::custom(format_args!("`{number}` is not {}", self.0)))
         }
     }
 
@@ -131,5 +142,14 @@ mod tests {
         assert!(Cents::try_from(0).is_ok() && Cents::try_from(-1).is_err());
         assert!(Cents::try_from(10_000_000_001).is_err());
         assert!(Quantity::try_from(0).is_err() && Quantity::try_from(1_000_001).is_err());
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_with_a_point() {
+        assert_eq!(serde_json::from_str::<Cents>("5.0").unwrap(), Cents(5));
+        assert_eq!(serde_json::from_str::<Cents>("1e3").unwrap(), Cents(1000));
+        for text in ["5.5", "-1.0", "1e300", "10000000001.0", "\"5\"", "null"] {
+            assert!(serde_json::from_str::<Cents>(text).is_err(), "{text}");
+        }
     }
 }

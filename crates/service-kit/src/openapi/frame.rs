@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 use super::{Object, PATH, answer, object, path_parameter, problems};
 use crate::problem::kinds;
 
+/// What the paths of the service itself are grouped by.
+pub const TAG: &str = "the service itself";
+
 /// What holds for all paths.
 pub const DESCRIPTION: &str = "\
     Errors are problems (RFC 9457) with a stable `code`; their `type` leads to a page about them. A path that is \
@@ -45,7 +48,7 @@ fn get(summary: &str, parameters: Vec<Value>, answer: Value, problems: Object) -
     responses.insert("200".to_owned(), answer);
     json!({
         "get": {
-            "tags": ["The service itself"],
+            "tags": [TAG],
             "summary": summary,
             "parameters": parameters,
             "responses": responses,
