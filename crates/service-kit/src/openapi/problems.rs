@@ -30,11 +30,18 @@ pub fn schema() -> Value {
     })
 }
 
-/// The answers of an operation that are problems, by status: those given and what can go wrong anywhere.
-pub fn problems(kinds_possible: impl IntoIterator<Item = Kind>) -> Object {
+/// What can go wrong with any request, before a handler has it or while it works.
+const ANYWHERE: [Kind; 5] =
+    [kinds::URL_TOO_LONG, kinds::HEAD_TOO_LARGE, kinds::INTERNAL, kinds::OVERLOADED, kinds::ANSWER_TIMEOUT];
+
+/// The answers of an operation that are problems, by status: those given and those that are possible anywhere.
+pub fn problems(possible: impl IntoIterator<Item = Kind>) -> Object {
     let mut by_status: BTreeMap<u16, Vec<Kind>> = BTreeMap::new();
-    for kind in kinds_possible.into_iter().chain([kinds::INTERNAL]) {
-        by_status.entry(kind.status).or_default().push(kind);
+    for kind in possible.into_iter().chain(ANYWHERE) {
+        let known = by_status.entry(kind.status).or_default();
+        if !known.contains(&kind) {
+            known.push(kind);
+        }
     }
     by_status.into_iter().map(|(status, kinds)| (status.to_string(), answer(status, &kinds))).collect()
 }
@@ -70,7 +77,7 @@ mod tests {
     #[test]
     fn problems_are_gathered_by_their_status() {
         let answers = problems([kinds::OVERLOADED, kinds::INVALID_HEADER, kinds::NOT_READY]);
-        assert_eq!(answers.keys().collect::<Vec<_>>(), ["400", "500", "503"]);
+        assert_eq!(answers.keys().collect::<Vec<_>>(), ["400", "414", "431", "500", "503", "504"]);
         let narrowed = &answers["503"]["content"]["application/problem+json"]["schema"]["allOf"][1];
         assert_eq!(narrowed["properties"]["code"]["enum"], json!(["overloaded", "not-ready"]));
         assert!(answers["503"]["headers"]["Retry-After"].is_object());
