@@ -1,10 +1,9 @@
 //! Reads views: finds the view, checks the query against its catalog, waits for the position that was asked
 //! for, and runs the one statement that answers. A cache will stand between the check and the statement.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::http::HeaderValue;
-use serde_json::Value;
 use service_kit::{Problem, Shutdown};
 use sqlx::{Row, postgres::PgRow};
 use tokio::{
@@ -17,7 +16,6 @@ use crate::{
     cursor,
     database::{Database, ReadError, overloaded},
     freshness::{Freshness, LOG_POSITION},
-    openapi::Keys,
     parameters::Parameters,
     positions::Positions,
     problems::{RETRY_AFTER_S, UNKNOWN_VIEW, VIEW_BEHIND, views_unavailable},
@@ -94,19 +92,6 @@ impl Reader {
     /// The catalog, even while the database is away.
     pub fn catalog(&self) -> Result<Arc<Catalog>, Problem> {
         self.known.borrow().catalog().cloned()
-    }
-
-    /// A key of each view that has rows.
-    pub async fn some_keys(&self, catalog: &Catalog) -> Keys {
-        let mut keys = Keys::new();
-        for view in catalog.views.values() {
-            let parameters = Parameters::of(&[("fields", &view.key_column().name), ("limit", "1")]);
-            let Ok(answer) = self.list(&view.name, &parameters, None).await else { continue };
-            let row: Option<BTreeMap<String, Value>> = serde_json::from_str(&answer.items).ok();
-            let key = row.and_then(|row| row.into_values().next());
-            keys.extend(key.map(|key| (view.name.to_string(), as_path(&key))));
-        }
-        keys
     }
 
     /// Plans and reads; a view that was switched meanwhile is planned once more.
@@ -242,10 +227,6 @@ fn next_cursor(view: &View, query: &ListQuery, row: &PgRow) -> Result<Option<Str
         .map(|i| row.try_get(format!("place_{i}").as_str()))
         .collect::<Result<Vec<String>, _>>()?;
     Ok(Some(cursor::encode(&place, &query.identity(view))))
-}
-
-fn as_path(key: &Value) -> String {
-    key.as_str().map_or_else(|| key.to_string(), str::to_owned)
 }
 
 fn unknown_view(catalog: &Catalog, name: &str) -> Problem {

@@ -52,7 +52,7 @@ async fn catalog(State(app): State<App>) -> Answer {
 async fn document(State(app): State<App>) -> Answer {
     let catalog = app.reader.catalog()?;
     let keys = match app.in_flight.try_acquire() {
-        Ok(_permit) => app.reader.some_keys(&catalog).await,
+        Ok(_permit) => openapi::some_keys(&app.reader, &catalog).await,
         Err(_) => Keys::new(),
     };
     Ok(Json(openapi::document(&catalog, &keys)).into_response())

@@ -1,13 +1,13 @@
 //! The document of this service, made of the catalog: it offers what the indexes serve, and changes when
 //! they do.
 
+mod keys;
 mod list;
 mod parameters;
 mod row;
 mod schemas;
 
-use std::collections::BTreeMap;
-
+pub use keys::{Keys, some_keys};
 use serde_json::{Value, json};
 use service_kit::openapi::{Document, Object, answer, object, problems, reference};
 
@@ -23,9 +23,6 @@ const DESCRIPTION: &str = "\
     read.";
 
 const CATALOG: &str = "catalog";
-
-/// A key of each view that has rows, as a path has it, so that examples work.
-pub type Keys = BTreeMap<String, String>;
 
 pub fn document(catalog: &Catalog, keys: &Keys) -> Value {
     let mut paths = object(json!({ "/": catalog_path() }));

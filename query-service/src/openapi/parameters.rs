@@ -15,7 +15,7 @@ const EXAMPLE_FIELDS: usize = 3;
 
 pub fn fields(view: &View) -> Value {
     let names: Vec<&str> = view.columns.iter().map(|column| column.name.as_str()).collect();
-    let schema = several(json!({ "enum": names }), names.len());
+    let schema = several(json!({ "type": "string", "enum": names }), names.len());
     let text = "The columns to answer with, in this order; all without it.";
     let example = &names[..names.len().min(EXAMPLE_FIELDS)];
     separated_by_commas(parameter("query", "fields", text, schema), Some(json!(example)))
@@ -69,7 +69,7 @@ fn sort(view: &View) -> Value {
     columns.dedup();
     let names = columns.iter().map(|&id| view.column(id).name.as_str());
     let both: Vec<String> = names.flat_map(|name| [name.to_owned(), format!("-{name}")]).collect();
-    let schema = several(json!({ "enum": both }), columns.len());
+    let schema = several(json!({ "type": "string", "enum": both }), columns.len());
     let text = "The order, which an index must have; with `-` backwards, all columns or none.";
     let first = view.shapes.iter().rfind(|shape| shape.equal.is_empty()).map(|shape| shape.order[0]);
     let example = first.map(|id| json!([format!("-{}", view.column(id).name)]));

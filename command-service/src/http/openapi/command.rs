@@ -37,7 +37,8 @@ fn operation(commands: &Commands, variant: &Variant, body: &Value, addressed: Ad
     let id = "The aggregate's id; you choose that of a new one.";
     let id = (addressed == Addressed::Known).then(|| path_parameter("id", id, uuid()));
     let parameters: Vec<Value> = id.into_iter().chain(command_headers()).chain(tracing_headers()).collect();
-    let summary = variant.description.as_deref().and_then(|text| text.lines().next());
+    let description = variant.description.as_deref().unwrap_or(&variant.name);
+    let (summary, more) = description.split_once('\n').unwrap_or((description, ""));
     let (suffix, whom) = match addressed {
         Addressed::New => (".new", format!("To a new {}, whose id the service makes.", kind.name())),
         Addressed::Known => ("", format!("To the {} with this id.", kind.name())),
@@ -45,8 +46,8 @@ fn operation(commands: &Commands, variant: &Variant, body: &Value, addressed: Ad
     json!({
         "tags": [kind.plural()],
         "operationId": format!("{}{suffix}", name(kind, variant)),
-        "summary": summary.unwrap_or(&variant.name),
-        "description": format!("{}\n\n{whom}", variant.description.as_deref().unwrap_or_default()).trim(),
+        "summary": summary,
+        "description": format!("{whom} {more}").trim(),
         "parameters": parameters,
         "requestBody": body,
         "responses": responses(commands, addressed),
