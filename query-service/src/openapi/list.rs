@@ -3,18 +3,18 @@
 use serde_json::{Value, json};
 use service_kit::openapi::{Object, answer, problems};
 
-use super::{parameters, row, row_of};
+use super::{filters::filters, parameters, row, row_of};
 use crate::{
     catalog::View,
     problems::{INVALID_CURSOR, NOT_INDEXED},
+    query::COUNT_MAX,
 };
 
 pub fn path(view: &View) -> Value {
-    let filters = parameters::filters(view);
     let parameters: Vec<Value> = [parameters::fields(view)]
         .into_iter()
         .chain(parameters::page(view))
-        .chain(filters)
+        .chain(filters(view))
         .chain(parameters::headers())
         .collect();
     json!({
@@ -46,6 +46,8 @@ fn responses(view: &View) -> Object {
                 "type": ["string", "null"],
                 "description": "To be given as `cursor`; null on the last page.",
             },
+            "count": { "type": "integer", "minimum": 0, "maximum": COUNT_MAX },
+            "count_is_exact": { "type": "boolean", "description": "False when there are more." },
         },
         "additionalProperties": false,
     });

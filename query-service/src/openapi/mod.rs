@@ -1,6 +1,7 @@
 //! The document of this service, made of the catalog: it offers what the indexes serve, and changes when
 //! they do.
 
+mod filters;
 mod keys;
 mod list;
 mod parameters;
@@ -83,10 +84,10 @@ mod tests {
 
     #[test]
     fn what_an_index_serves_is_a_parameter_and_nothing_else_is() {
-        for name in ["account_id", "placed_at[gte]", "placed_at[lt]", "reason", "account_id[gt]"] {
+        for name in ["account_id", "account_id[in]", "placed_at[gte]", "reason", "account_id[gt]", "id[in]"] {
             assert!(parameter("/orders", name).is_object(), "{name}");
         }
-        for name in ["status", "extra", "reason[gte]"] {
+        for name in ["status", "extra", "status[in]", "placed_at[prefix]"] {
             assert!(parameter("/orders", name).is_null(), "{name}");
         }
     }

@@ -1,13 +1,14 @@
 //! What a request may say: the parameters of a query, and the headers of all.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use service_kit::openapi::{header, parameter};
 
-use super::schemas::asked;
 use crate::{
-    catalog::{ColumnId, View},
+    catalog::{ColumnId, Shape, View},
     freshness::{WAIT_DEFAULT_S, WAIT_MAX_S},
-    query::{Comparison, KEYS_MAX, LIMIT_DEFAULT, LIMIT_MAX},
+    query::{COUNT_MAX, LIMIT_DEFAULT, LIMIT_MAX},
 };
 
 /// How many fields an example asks for.
@@ -21,45 +22,14 @@ pub fn fields(view: &View) -> Value {
     separated_by_commas(parameter("query", "fields", text, schema), Some(json!(example)))
 }
 
-/// Everything that a list may ask by.
-pub fn filters(view: &View) -> Vec<Value> {
-    let mut filters = vec![keys(view)];
-    let (mut equal, mut ordered): (Vec<ColumnId>, Vec<ColumnId>) = (vec![], vec![]);
-    for shape in &view.shapes {
-        equal.extend(&shape.equal);
-        ordered.push(shape.order[0]);
-    }
-    for (id, column) in view.columns.iter().enumerate() {
-        let Some(kind) = column.kind else { continue };
-        let name = &column.name;
-        if equal.contains(&id) && id != view.key {
-            filters.push(parameter("query", name, &format!("Rows whose `{name}` is this."), asked(kind)));
-        }
-        if ordered.contains(&id) {
-            filters.extend(Comparison::ALL.map(|comparison| {
-                let text = format!("Rows whose `{name}` is {} this.", comparison.operator());
-                parameter("query", &format!("{name}[{}]", comparison.name()), &text, asked(kind))
-            }));
-        }
-    }
-    filters
-}
-
-fn keys(view: &View) -> Value {
-    let column = view.key_column();
-    let mut schema = several(column.kind.map_or(json!({}), asked), KEYS_MAX);
-    // They are a set: to name one twice is to name it.
-    schema["uniqueItems"] = json!(false);
-    let text = "The rows with these keys; with no other filter beside it.";
-    separated_by_commas(parameter("query", &column.name, text, schema), None)
-}
-
 pub fn page(view: &View) -> Vec<Value> {
     let limit = json!({ "type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT });
     let mut limit = parameter("query", "limit", "Rows at the most.", limit);
     limit["example"] = json!(5);
     let text = "Where to go on: `next_cursor` of the page before, with the same filters and the same sort.";
-    vec![sort(view), limit, parameter("query", "cursor", text, json!({ "type": "string", "minLength": 1 }))]
+    let cursor = parameter("query", "cursor", text, json!({ "type": "string", "minLength": 1 }));
+    let text = format!("`true` counts the rows of all pages together, up to {COUNT_MAX}.");
+    vec![sort(view), limit, cursor, parameter("query", "count", &text, json!({ "type": "boolean" }))]
 }
 
 fn sort(view: &View) -> Value {
@@ -71,16 +41,19 @@ fn sort(view: &View) -> Value {
     let both: Vec<String> = names.flat_map(|name| [name.to_owned(), format!("-{name}")]).collect();
     let schema = several(json!({ "type": "string", "enum": both }), columns.len());
     let text = "The order, which an index must have; with `-` backwards, all columns or none.";
-    let first = view.shapes.iter().rfind(|shape| shape.equal.is_empty()).map(|shape| shape.order[0]);
+    let alone = |shape: &&Arc<Shape>| {
+        shape.path.len() == shape.order.len() && shape.only.is_empty() && !shape.bounded
+    };
+    let first = view.shapes.iter().rfind(alone).map(|shape| shape.order[0]);
     let example = first.map(|id| json!([format!("-{}", view.column(id).name)]));
     separated_by_commas(parameter("query", "sort", text, schema), example)
 }
 
-fn several(items: Value, most: usize) -> Value {
+pub fn several(items: Value, most: usize) -> Value {
     json!({ "type": "array", "items": items, "minItems": 1, "maxItems": most, "uniqueItems": true })
 }
 
-fn separated_by_commas(mut parameter: Value, example: Option<Value>) -> Value {
+pub fn separated_by_commas(mut parameter: Value, example: Option<Value>) -> Value {
     parameter["style"] = json!("form");
     parameter["explode"] = json!(false);
     if let Some(example) = example {
