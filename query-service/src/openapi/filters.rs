@@ -1,5 +1,7 @@
 //! Everything that a list may ask by: what some shape of the view serves, column by column.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use service_kit::openapi::parameter;
 
@@ -53,9 +55,27 @@ fn serves_operator(view: &View, id: ColumnId, operator: &str) -> bool {
 fn value(view: &View, id: ColumnId, kind: Kind) -> Value {
     let name = &view.column(id).name;
     if id != view.key {
-        return parameter("query", name, &format!("Rows whose `{name}` is this."), asked(kind));
+        let mut one = asked(kind);
+        if let Some(constants) = constants(view, id) {
+            let is_text = one["type"] == "string";
+            let in_json = |text: &str| if is_text { json!(text) } else { text.parse().unwrap_or_default() };
+            one["enum"] = constants.into_iter().map(in_json).collect();
+        }
+        return parameter("query", name, &format!("Rows whose `{name}` is this."), one);
     }
     any(name, "The rows with these keys; with no other filter beside it.", kind, KEYS_MAX)
+}
+
+/// The only values that may be asked for, if partial indexes alone serve the column.
+fn constants(view: &View, id: ColumnId) -> Option<Vec<&str>> {
+    let shapes = view.shapes.iter().filter(|shape| shape.equal.contains(&id));
+    let constants = shapes.map(|shape| {
+        let constant = shape.only.iter().find(|constant| constant.column == id)?;
+        Some(constant.value.as_str())
+    });
+    // A set: several indexes may be for one value.
+    let constants: BTreeSet<&str> = constants.collect::<Option<_>>()?;
+    Some(constants.into_iter().collect())
 }
 
 fn operator_of(view: &View, id: ColumnId, kind: Kind, name: &str, operator: &str, text: &str) -> Value {
