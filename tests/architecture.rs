@@ -69,7 +69,16 @@ fn the_query_service_knows_neither_the_domain_nor_the_log() {
 fn the_domain_does_no_io() {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let text = fs::read_to_string(workspace.join("crates/domain/Cargo.toml")).unwrap();
-    let pure = ["email_address", "jiff", "serde", "serde_json", "serde_path_to_error", "thiserror", "uuid"];
+    let pure = [
+        "email_address",
+        "jiff",
+        "schemars",
+        "serde",
+        "serde_json",
+        "serde_path_to_error",
+        "thiserror",
+        "uuid",
+    ];
     let found: Vec<String> = dependencies(&text.parse().unwrap()).collect();
     assert!(found.iter().all(|name| pure.contains(&name.as_str())), "{found:?}");
     for source in sources(&workspace.join("crates/domain/src")) {
@@ -84,7 +93,7 @@ fn the_domain_does_no_io() {
 fn each_problem_has_a_page_and_each_page_a_problem() {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let constructors = ["Rejection::missing(", "Rejection::taken(", "Rejection::rule(", "Kind::new("];
-    let mut codes = BTreeSet::new();
+    let mut found = BTreeSet::new();
     for folder in [
         "crates/domain/src",
         "crates/service-kit/src",
@@ -92,21 +101,35 @@ fn each_problem_has_a_page_and_each_page_a_problem() {
         "query-service/src",
         "projector/src",
     ] {
-        for source in sources(&workspace.join(folder)) {
-            let text = fs::read_to_string(source).unwrap();
-            for constructor in constructors {
-                let calls = text.split(constructor).skip(1).map(|call| call.trim_start());
-                // The code is the first argument that is a string: `Kind::new(404, "unknown-route", …)`.
-                let literal = calls.filter(|call| call.starts_with(|c: char| c == '"' || c.is_ascii_digit()));
-                codes.extend(literal.map(|call| call.split('"').nth(1).unwrap().to_owned()));
-            }
-        }
+        found.extend(codes(&workspace.join(folder), &constructors));
     }
     let pages = fs::read_dir(workspace.join("docs/problems")).unwrap();
     let pages: BTreeSet<String> =
         pages.map(|page| page.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()).collect();
-    assert!(codes.contains("email-taken") && codes.contains("view-behind"), "{codes:?}");
-    assert_eq!(codes, pages);
+    assert!(found.contains("email-taken") && found.contains("view-behind"), "{found:?}");
+    assert_eq!(found, pages);
+}
+
+/// The codes that the constructors are called with in a folder.
+fn codes(folder: &Path, constructors: &[&str]) -> impl Iterator<Item = String> {
+    let of_text = |text: String| {
+        let calls =
+            constructors.iter().flat_map(|constructor| text.split(constructor).skip(1)).map(str::trim_start);
+        // The code is the first argument that is a string: `Kind::new(404, "unknown-route", …)`.
+        let literal = calls.filter(|call| call.starts_with(|c: char| c == '"' || c.is_ascii_digit()));
+        literal.map(|call| call.split('"').nth(1).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    sources(folder).into_iter().flat_map(move |source| of_text(fs::read_to_string(source).unwrap()))
+}
+
+/// Else the command-service's document would keep silent about it.
+#[test]
+fn each_rejection_stands_in_its_aggregates_list() {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let rejections = ["Rejection::missing(", "Rejection::taken(", "Rejection::rule("];
+    let made: BTreeSet<String> = codes(&workspace.join("crates/domain/src"), &rejections).collect();
+    let listed = domain::Kind::ALL.iter().flat_map(|kind| kind.rejections());
+    assert_eq!(made, listed.map(|rejection| rejection.code.to_owned()).collect());
 }
 
 /// All files of a folder and those below it.

@@ -22,6 +22,7 @@ mod lists;
 mod live;
 mod log_care;
 mod log_check;
+mod openapi;
 mod plans;
 mod processes;
 mod projector;

@@ -4,6 +4,7 @@ mod answer;
 mod body;
 mod headers;
 mod imports;
+mod openapi;
 
 use std::sync::Arc;
 
@@ -44,6 +45,8 @@ pub fn routes(gateway: Gateway, queue_commands_max: usize, shutdown: Shutdown) -
     // Imports leave half of the queue to everybody else.
     let import_room = Arc::new(Semaphore::new((queue_commands_max / 2).max(1)));
     Router::new()
+        .merge(service_kit::openapi::page())
+        .route(service_kit::openapi::PATH, get(openapi::document))
         .route("/health/writer", get(writer))
         .route("/commands", post(imports::import))
         .route("/{plural}/{command}", post(command_to_new))

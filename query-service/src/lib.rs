@@ -19,6 +19,7 @@ mod freshness;
 mod inspect;
 mod live;
 mod metrics;
+mod openapi;
 mod parameters;
 mod positions;
 mod problems;

@@ -20,6 +20,7 @@ use crate::{
     freshness::{Freshness, LOG_POSITION},
     live::{self, Live},
     metrics::Metrics,
+    openapi::{self, Keys},
     parameters::Parameters,
     problems::{INVALID_VALUE, NO_SUCH_ROW},
     reader::{Answer, CacheStatus, Plan, Reader},
@@ -37,6 +38,8 @@ pub struct App {
 
 pub fn routes(app: App) -> Router {
     Router::new()
+        .merge(service_kit::openapi::page())
+        .route(service_kit::openapi::PATH, get(document))
         .route("/", get(catalog))
         .route("/{view}", get(list))
         .route("/{view}/{key}", get(row))
@@ -49,6 +52,17 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 async fn catalog(State(app): State<App>) -> Answered {
     Ok(Json(app.reader.catalog()?.describe()).into_response())
+}
+
+/// The document of the catalog as it is now. Its examples of keys are read like any query, and missing when
+/// there is no room for that or no database.
+async fn document(State(app): State<App>) -> Answer {
+    let catalog = app.reader.catalog()?;
+    let keys = match app.in_flight.try_acquire() {
+        Ok(_permit) => openapi::some_keys(&app.reader, &catalog).await,
+        Err(_) => Keys::new(),
+    };
+    Ok(Json(openapi::document(&catalog, &keys)).into_response())
 }
 
 async fn row(

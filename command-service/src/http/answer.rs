@@ -6,6 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use domain::{Kind, Rejection, RejectionClass};
+use schemars::JsonSchema;
 use serde::Serialize;
 use service_kit::{Problem, problem::kinds};
 use uuid::Uuid;
@@ -38,13 +39,15 @@ pub mod problems {
 
 const LOG_POSITION: HeaderName = HeaderName::from_static("log-position");
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct Accepted<'a> {
+    /// The aggregate's id.
     id: Uuid,
     /// The position of the aggregate's last event.
     revision: u64,
     /// The position to wait for, to read what the command wrote.
     position: u64,
+    /// The types of the events that the command caused; none if it changed nothing.
     events: &'a [String],
 }
 
@@ -124,10 +127,15 @@ impl From<Refusal> for Problem {
 }
 
 fn rejected(rejection: Rejection) -> Problem {
+    Problem::new(kind_of(&rejection), format!("{rejection}."))
+}
+
+/// A rejection as a kind of problem.
+pub fn kind_of(rejection: &Rejection) -> service_kit::Kind {
     let status = match rejection.class {
         RejectionClass::Missing => 404,
         RejectionClass::Taken => 409,
         RejectionClass::Rule => 422,
     };
-    Problem::new(service_kit::Kind::new(status, rejection.code, rejection.title), format!("{rejection}."))
+    service_kit::Kind::new(status, rejection.code, rejection.title)
 }

@@ -7,12 +7,12 @@ use crate::submission::Meta;
 
 pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 pub const IF_MATCH: &str = "If-Match";
-const CORRELATION_ID: &str = "Correlation-Id";
-const CAUSATION_ID: &str = "Causation-Id";
-const TRACEPARENT: &str = "traceparent";
+pub const CORRELATION_ID: &str = "Correlation-Id";
+pub const CAUSATION_ID: &str = "Causation-Id";
+pub const TRACEPARENT: &str = "traceparent";
 
 /// A key is kept for ever, so its length is bounded.
-const TOKEN_BYTES_MAX: usize = 255;
+pub const TOKEN_BYTES_MAX: usize = 255;
 
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     token(headers, IDEMPOTENCY_KEY)

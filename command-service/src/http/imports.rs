@@ -27,7 +27,7 @@ use lines::Lines;
 use result::Tally;
 use window::{Answered, Window};
 
-const MEDIA_TYPES: [&str; 2] = ["application/x-ndjson", "application/jsonl"];
+pub const MEDIA_TYPES: [&str; 2] = ["application/x-ndjson", "application/jsonl"];
 /// Results that are ready together go out together, up to about this size.
 const CHUNK_BYTES: usize = 16 * 1024;
 /// After the last line, what is still being sent is read and thrown away for so long: to close the connection

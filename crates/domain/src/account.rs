@@ -1,5 +1,6 @@
 //! An account: somebody who may order. Its email address and its username are unique while it is open.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -8,7 +9,7 @@ use crate::{
     values::{Email, Name, Region, Username},
 };
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct AccountId(pub Uuid);
 
@@ -26,9 +27,10 @@ pub enum Account {
     Closed,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Command {
+    /// Opens an account.
     Register {
         email: Email,
         username: Username,
@@ -37,15 +39,13 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         region: Option<Region>,
     },
-    ChangeEmail {
-        email: Email,
-    },
-    ChangeUsername {
-        username: Username,
-    },
-    Rename {
-        name: Name,
-    },
+    /// Gives the account another email address.
+    ChangeEmail { email: Email },
+    /// Gives the account another username.
+    ChangeUsername { username: Username },
+    /// Says how the account's holder is called.
+    Rename { name: Name },
+    /// Closes the account for good; its email address and username are free again.
     Close {},
 }
 
@@ -84,6 +84,8 @@ impl Aggregate for Account {
     const NAME: &'static str = "account";
     const PLURAL: &'static str = "accounts";
     const STATE_VERSION: u32 = 1;
+    const REJECTIONS: &'static [Rejection] =
+        &[NOT_REGISTERED, ALREADY_REGISTERED, CLOSED, EMAIL_TAKEN, USERNAME_TAKEN];
     type Command = Command;
     type Event = Event;
 

@@ -6,6 +6,7 @@ use std::{
     hash::{Hash, Hasher},
 };
 
+use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
@@ -27,9 +28,12 @@ pub trait Aggregate: Clone + Debug + Default + PartialEq + Serialize + Deseriali
     /// To be raised when the state's JSON, `evolve` or `claims` change: stored states are then thrown away
     /// and folded again.
     const STATE_VERSION: u32;
+    /// All that `decide` and `claims` may refuse a command with: what the service's document says of it.
+    const REJECTIONS: &'static [Rejection];
 
-    /// A wish. Its variants' names are the last part of the URL; its fields are the request's body.
-    type Command: Clone + Debug + Serialize + DeserializeOwned;
+    /// A wish. Its variants' names are the last part of the URL; its fields are the request's body. What is
+    /// written above a variant or a field stands in the service's document, too.
+    type Command: Clone + Debug + Serialize + DeserializeOwned + JsonSchema;
     /// A fact. Its variants' names are the last part of the event's type.
     type Event: Clone + Debug + PartialEq + Serialize + DeserializeOwned;
 

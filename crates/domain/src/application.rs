@@ -1,13 +1,14 @@
 //! The list of the application's aggregates, and one type for "any of them": what the writer, which
 //! knows no aggregate by name, keeps, decides and stores.
 
+use schemars::SchemaGenerator;
 use serde_json::value::RawValue;
 
 use crate::{
     Aggregate, Claim, Context, Rejection,
     account::Account,
     order::Order,
-    tagged::{self, DecodeError},
+    tagged::{self, DecodeError, Variant},
     upcast::UpcastError,
 };
 
@@ -49,6 +50,16 @@ macro_rules! aggregates {
             /// Reads a command from its name and its fields.
             pub fn command(self, name: &str, fields: &str) -> Result<Command, DecodeError> {
                 match self { $(Kind::$aggregate => tagged::decode(name, fields).map(Command::$aggregate)),+ }
+            }
+
+            /// Every command to it, described; `generator` collects the schemas of the values in them.
+            pub fn commands(self, generator: &mut SchemaGenerator) -> Vec<Variant> {
+                match self { $(Kind::$aggregate => tagged::variants::<<$aggregate as Aggregate>::Command>(generator)),+ }
+            }
+
+            /// All that a command to it may be rejected with.
+            pub fn rejections(self) -> &'static [Rejection] {
+                match self { $(Kind::$aggregate => $aggregate::REJECTIONS),+ }
             }
 
             fn event(self, name: &str, version: u32, data: &str) -> Result<Event, UpcastError> {

@@ -1,5 +1,6 @@
 //! An order: what an active account bought, until it is cancelled.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -33,9 +34,10 @@ pub struct Purchase {
     pub placed_at: Timestamp,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Command {
+    /// Places an order for an active account.
     Place {
         account_id: AccountId,
         quantity: Quantity,
@@ -45,9 +47,8 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         placed_at: Option<Timestamp>,
     },
-    Cancel {
-        reason: Reason,
-    },
+    /// Cancels the order, once.
+    Cancel { reason: Reason },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,6 +73,8 @@ impl Aggregate for Order {
     const NAME: &'static str = "order";
     const PLURAL: &'static str = "orders";
     const STATE_VERSION: u32 = 1;
+    const REJECTIONS: &'static [Rejection] =
+        &[NOT_PLACED, ALREADY_PLACED, CANCELLED, ACCOUNT_NOT_ACTIVE, PLACED_IN_THE_FUTURE];
     type Command = Command;
     type Event = Event;
 

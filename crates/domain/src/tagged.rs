@@ -3,11 +3,12 @@
 
 use std::io;
 
+use schemars::{JsonSchema, SchemaGenerator};
 use serde::{
     Serialize,
     de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor, value::StrDeserializer},
 };
-use serde_json::{de::StrRead, value::RawValue};
+use serde_json::{Value, de::StrRead, value::RawValue};
 
 /// The variant's name and its content as JSON. The variants of `T` must be structs (`Closed {}`, not
 /// `Closed`), so that every content is a JSON object.
@@ -30,6 +31,30 @@ pub fn name<T: Serialize>(value: &T) -> String {
     let _ = serde_json::to_writer(&mut start, value);
     let name = start.0.split(|byte| *byte == b'"').nth(1).expect("commands and events are enums");
     String::from_utf8_lossy(name).into_owned()
+}
+
+/// A variant of such an enum, described.
+#[derive(Debug)]
+pub struct Variant {
+    pub name: String,
+    /// What is written above it in the source.
+    pub description: Option<String>,
+    /// The schema of its content, a JSON object.
+    pub content: Value,
+}
+
+/// Every variant of `T`, in the order of the source.
+pub fn variants<T: JsonSchema>(generator: &mut SchemaGenerator) -> Vec<Variant> {
+    // As `encode` writes it, each alternative is an object with one member: {"name": content}.
+    let schema = T::json_schema(generator);
+    let alternatives = schema.get("oneOf").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    alternatives.iter().flat_map(variant).collect()
+}
+
+fn variant(alternative: &Value) -> Option<Variant> {
+    let (name, content) = alternative["properties"].as_object()?.iter().next()?;
+    let description = alternative["description"].as_str().map(str::to_owned);
+    Some(Variant { name: name.clone(), description, content: content.clone() })
 }
 
 /// Takes JSON up to its first colon.
@@ -175,6 +200,16 @@ mod tests {
         assert_eq!(name(&Command::Close {}), "close");
         let command: Command = decode("change-email", r#"{"email":"a@example.org"}"#).unwrap();
         assert_eq!(name(&command), "change-email");
+    }
+
+    #[test]
+    fn every_variant_is_described_by_its_name_and_content() {
+        let variants = variants::<Command>(&mut SchemaGenerator::default());
+        let names: Vec<&str> = variants.iter().map(|variant| variant.name.as_str()).collect();
+        assert_eq!(names, ["register", "change-email", "change-username", "rename", "close"]);
+        assert_eq!(variants[0].content["required"], serde_json::json!(["email", "username"]));
+        assert_eq!(variants[4].content["additionalProperties"], false);
+        assert!(variants[4].description.as_deref().unwrap().starts_with("Closes the account"));
     }
 
     #[test]

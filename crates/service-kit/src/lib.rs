@@ -1,10 +1,11 @@
 //! What every Headwater service shares, and nothing that knows a domain: configuration, problems
-//! (RFC 9457), health, telemetry, the HTTP frame, and shutdown.
+//! (RFC 9457), health, telemetry, the HTTP frame, the common parts of OpenAPI documents, and shutdown.
 
 pub mod config;
 pub mod health;
 pub mod http;
 pub mod nats;
+pub mod openapi;
 pub mod problem;
 pub mod shutdown;
 pub mod telemetry;

@@ -1,11 +1,13 @@
 use email_address::{EmailAddress, Options};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{InvalidValue, checked_string};
 
 /// An email address in lower case: two spellings that differ only in case are one address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(example = "ada@example.org", extend("format" = "email"))]
 pub struct Email(String);
 
 checked_string!(Email);

@@ -1,5 +1,6 @@
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{Error, Visitor},
@@ -9,16 +10,19 @@ use super::InvalidValue;
 
 /// An amount of money in cents of the shop's currency: from nothing to 100 million. The bound keeps every
 /// sum that a view makes of it far within 64 bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(example = 2933, extend("minimum" = 0, "maximum" = Self::MAX))]
 pub struct Cents(i64);
 
 /// How many pieces were ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(example = 2, extend("minimum" = 1, "maximum" = Self::MAX))]
 pub struct Quantity(u32);
 
 /// The currency that the shop sells in. Amounts are added up across orders, so there is one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "&'static str")]
+#[schemars(example = Self::Usd, extend("enum" = [Self::Usd]))]
 pub enum Currency {
     Usd,
 }
@@ -71,6 +75,9 @@ impl<'de> Deserialize<'de> for Quantity {
     }
 }
 
+/// Up to here, every whole number is a float of its own.
+const WHOLE_FLOAT_MAX: f64 = (1_i64 << f64::MANTISSA_DIGITS) as f64;
+
 /// Reads a whole number, with an error that says what is expected whatever was sent instead.
 fn whole_number<'de, D, T>(deserializer: D, expected: &'static str) -> Result<T, D::Error>
 where
@@ -92,6 +99,14 @@ where
 
         fn visit_u64<E: Error>(self, number: u64) -> Result<i64, E> {
             i64::try_from(number).map_err(|_| E::custom(format_args!("`{number}` is not {}", self.0)))
+        }
+
+        // To JSON, 5.0 is the whole number 5, and some programs write it so.
+        fn visit_f64<E: Error>(self, number: f64) -> Result<i64, E> {
+            let is_whole = number.fract() == 0.0 && number.abs() <= WHOLE_FLOAT_MAX;
+            is_whole
+                .then_some(number as i64)
+                .ok_or_else(|| E::custom(format_args!("`{number}` is not {}", self.0)))
         }
     }
 
@@ -127,5 +142,14 @@ mod tests {
         assert!(Cents::try_from(0).is_ok() && Cents::try_from(-1).is_err());
         assert!(Cents::try_from(10_000_000_001).is_err());
         assert!(Quantity::try_from(0).is_err() && Quantity::try_from(1_000_001).is_err());
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_with_a_point() {
+        assert_eq!(serde_json::from_str::<Cents>("5.0").unwrap(), Cents(5));
+        assert_eq!(serde_json::from_str::<Cents>("1e3").unwrap(), Cents(1000));
+        for text in ["5.5", "-1.0", "1e300", "10000000001.0", "\"5\"", "null"] {
+            assert!(serde_json::from_str::<Cents>(text).is_err(), "{text}");
+        }
     }
 }

@@ -1,20 +1,24 @@
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{InvalidValue, checked_string};
 
 /// A person's name, as they write it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(example = "Ada Lovelace", extend("pattern" = LINE, "maxLength" = Self::CHARS_MAX))]
 pub struct Name(String);
 
 /// A short code for a place, such as `eu` or `us-east`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(example = "eu-west", extend("pattern" = r"^\s*[A-Za-z0-9-]{1,32}\s*$"))]
 pub struct Region(String);
 
 /// Why something was done, in somebody's words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(example = "changed my mind", extend("pattern" = LINE, "maxLength" = Self::CHARS_MAX))]
 pub struct Reason(String);
 
 checked_string!(Name);
@@ -22,10 +26,12 @@ checked_string!(Region);
 checked_string!(Reason);
 
 impl Name {
+    const CHARS_MAX: usize = 100;
+
     pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         let error =
             InvalidValue("not a name; expected 1 to 100 characters, none of them a control character");
-        line(text, 100).map(Self).ok_or(error)
+        line(text, Self::CHARS_MAX).map(Self).ok_or(error)
     }
 }
 
@@ -41,12 +47,18 @@ impl Region {
 }
 
 impl Reason {
+    const CHARS_MAX: usize = 500;
+
     pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         let error =
             InvalidValue("not a reason; expected 1 to 500 characters, none of them a control character");
-        line(text, 500).map(Self).ok_or(error)
+        line(text, Self::CHARS_MAX).map(Self).ok_or(error)
     }
 }
+
+/// The rule of [`line`] as a pattern: something to see, and no control characters.
+const LINE: &str =
+    r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
 
 /// One line of text, trimmed. Control characters are refused: some break terminals, and NUL cannot be
 /// stored as text in Postgres.

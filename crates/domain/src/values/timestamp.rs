@@ -1,16 +1,21 @@
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::InvalidValue;
 
 /// A moment in whole microseconds, which is what Postgres keeps, from 1970 to 9999. Written in RFC 3339.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "jiff::Timestamp", into = "jiff::Timestamp")]
+#[schemars(with = "String", example = "1997-01-01T12:00:00Z", extend("format" = "date-time", "pattern" = YEARS))]
 pub struct Timestamp(i64);
 
 /// A day in UTC, such as `1997-01-01`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Day(jiff::civil::Date);
+
+/// Years from 1970 to 9998, in which every time zone's moments can be kept; a few hours more can.
+const YEARS: &str = "^(19[7-9][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])-";
 
 impl Timestamp {
     /// The first moment of 1970 in UTC.

@@ -1,6 +1,6 @@
 //! The same for stored states.
 
-use domain::{Aggregate, Claim, Context, Rejection};
+use domain::{Aggregate, Claim, Context, Rejection, account::Command};
 use serde::{Deserialize, Serialize};
 
 use super::{Parcel, samples};
@@ -18,10 +18,12 @@ macro_rules! parcel_state {
             const NAME: &'static str = "parcel";
             const PLURAL: &'static str = "parcels";
             const STATE_VERSION: u32 = 1;
-            type Command = Parcel;
+            const REJECTIONS: &'static [Rejection] = &[TAKEN];
+            // Of no concern here.
+            type Command = Command;
             type Event = Parcel;
 
-            fn decide(&self, _: Parcel, _: &Context<'_>) -> Result<Vec<Parcel>, Rejection> {
+            fn decide(&self, _: Command, _: &Context<'_>) -> Result<Vec<Parcel>, Rejection> {
                 Ok(vec![])
             }
 

@@ -1,0 +1,82 @@
+//! What a request may say: the parameters of a query, and the headers of all.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use service_kit::openapi::{header, parameter};
+
+use crate::{
+    catalog::{ColumnId, Shape, View},
+    freshness::{WAIT_DEFAULT_S, WAIT_MAX_S},
+    query::{COUNT_MAX, LIMIT_DEFAULT, LIMIT_MAX},
+};
+
+/// How many fields an example asks for.
+const EXAMPLE_FIELDS: usize = 3;
+
+pub fn fields(view: &View) -> Value {
+    let names: Vec<&str> = view.columns.iter().map(|column| column.name.as_str()).collect();
+    let schema = several(json!({ "type": "string", "enum": names }), names.len());
+    let text = "The columns to answer with, in this order; all without it.";
+    let example = &names[..names.len().min(EXAMPLE_FIELDS)];
+    separated_by_commas(parameter("query", "fields", text, schema), Some(json!(example)))
+}
+
+pub fn page(view: &View) -> Vec<Value> {
+    let limit = json!({ "type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT });
+    let mut limit = parameter("query", "limit", "Rows at the most.", limit);
+    limit["example"] = json!(5);
+    let text = "Where to go on: `next_cursor` of the page before, with the same filters and the same sort.";
+    let cursor = parameter("query", "cursor", text, json!({ "type": "string", "minLength": 1 }));
+    let text = format!("`true` counts the rows of all pages together, up to {COUNT_MAX}.");
+    vec![sort(view), limit, cursor, parameter("query", "count", &text, json!({ "type": "boolean" }))]
+}
+
+fn sort(view: &View) -> Value {
+    let mut columns: Vec<ColumnId> =
+        view.shapes.iter().flat_map(|shape| shape.order.iter().copied()).collect();
+    columns.sort_unstable();
+    columns.dedup();
+    let names = columns.iter().map(|&id| view.column(id).name.as_str());
+    let both: Vec<String> = names.flat_map(|name| [name.to_owned(), format!("-{name}")]).collect();
+    let schema = several(json!({ "type": "string", "enum": both }), columns.len());
+    let text = "The order, which an index must have; with `-` backwards, all columns or none.";
+    let alone = |shape: &&Arc<Shape>| {
+        shape.path.len() == shape.order.len() && shape.only.is_empty() && !shape.bounded
+    };
+    let first = view.shapes.iter().rfind(alone).map(|shape| shape.order[0]);
+    let example = first.map(|id| json!([format!("-{}", view.column(id).name)]));
+    separated_by_commas(parameter("query", "sort", text, schema), example)
+}
+
+pub fn several(items: Value, most: usize) -> Value {
+    json!({ "type": "array", "items": items, "minItems": 1, "maxItems": most, "uniqueItems": true })
+}
+
+pub fn separated_by_commas(mut parameter: Value, example: Option<Value>) -> Value {
+    parameter["style"] = json!("form");
+    parameter["explode"] = json!(false);
+    if let Some(example) = example {
+        parameter["example"] = example;
+    }
+    parameter
+}
+
+/// The headers that say how fresh an answer must be.
+pub fn headers() -> [Value; 2] {
+    let position = json!({ "type": "integer", "minimum": 0, "maximum": i64::MAX });
+    let least =
+        "The answer must reflect at least this position of the log, as `Log-Position` of a command gave it.";
+    let wait = format!(
+        "`wait=5` (RFC 7240): how many seconds to wait for `Min-Position`; {WAIT_DEFAULT_S} without it, {WAIT_MAX_S} at the most."
+    );
+    // There may be other preferences, which are ignored.
+    let prefer = json!({ "type": "string" });
+    [parameter("header", "Min-Position", least, position), parameter("header", "Prefer", &wait, prefer)]
+}
+
+/// The header of every answer that was read.
+pub fn log_position() -> Value {
+    let position = json!({ "type": "integer", "minimum": 0 });
+    header("The position of the log that the answer reflects.", position)
+}
