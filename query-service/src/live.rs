@@ -109,9 +109,9 @@ impl Live {
         Ok(live)
     }
 
-    /// What the first event reflects.
-    pub fn position(&self) -> u64 {
-        self.state.position
+    /// What the next event, if there is one at once, holds.
+    pub fn state(&self) -> &Answer {
+        &self.state
     }
 
     /// The events, until the service stops. The client may then go on elsewhere.

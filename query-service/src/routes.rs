@@ -56,7 +56,7 @@ async fn catalog(State(app): State<App>) -> Answered {
 
 /// The document of the catalog as it is now. Its examples of keys are read like any query, and missing when
 /// there is no room for that or no database.
-async fn document(State(app): State<App>) -> Answer {
+async fn document(State(app): State<App>) -> Answered {
     let catalog = app.reader.catalog()?;
     let keys = match app.in_flight.try_acquire() {
         Ok(_permit) => openapi::some_keys(&app.reader, &catalog).await,
@@ -149,32 +149,30 @@ impl App {
         let place = self.live.clone().try_acquire_owned();
         let place = place.map_err(|_| overloaded("As many event streams are open as this replica takes."))?;
         let live = Live::begin(self.reader.clone(), view.to_owned(), plan, headers, freshness, place).await?;
-        let headers = [
-            (LOG_POSITION, HeaderValue::from(live.position())),
-            (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-        ];
-        // Each event says what it reflects; nothing was taken from the cache for the stream as such.
-        Ok(((headers, Sse::new(live.events())).into_response(), CacheStatus::Bypass))
+        let cache = live.state().cache;
+        let headers = described(live.state());
+        Ok(((headers, Sse::new(live.events())).into_response(), cache))
     }
 }
 
 /// The answer, or 304 if the client has it already.
 fn respond(request: &HeaderMap, answer: &Answer) -> Response<Body> {
-    let Answer { position, entry, cache } = answer;
-    let etag = entry.etag.to_string();
-    let mut response = if conditions::has_it(request, &etag) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        let headers = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-        (headers, Bytes::from_owner(JsonBody(entry.clone()))).into_response()
-    };
-    let headers = response.headers_mut();
-    headers.insert(LOG_POSITION, HeaderValue::from(*position));
-    headers.insert(CACHE_STATUS, cache_status(*cache));
-    // Whoever keeps an answer asks, with its ETag, whether it still holds.
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(header::ETAG, HeaderValue::from_str(&etag).expect("digits in quotes"));
-    response
+    if conditions::has_it(request, answer.entry.etag) {
+        return (StatusCode::NOT_MODIFIED, described(answer)).into_response();
+    }
+    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    (json, described(answer), Bytes::from_owner(JsonBody(answer.entry.clone()))).into_response()
+}
+
+fn described(answer: &Answer) -> [(HeaderName, HeaderValue); 4] {
+    let etag = answer.entry.etag.to_string();
+    [
+        (LOG_POSITION, HeaderValue::from(answer.position)),
+        (CACHE_STATUS, cache_status(answer.cache)),
+        // Whoever keeps an answer asks, with its ETag, whether it still holds.
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (header::ETAG, HeaderValue::from_str(&etag).expect("digits in quotes")),
+    ]
 }
 
 /// The bytes of an entry, served without being copied.

@@ -183,8 +183,9 @@ impl Writer {
                     self.shared.written.fetch_max(position(&answer).unwrap(), Ordering::Relaxed);
                     self.shared.commanded.fetch_add(1, Ordering::Relaxed);
                 }
-                // A taken address, or an order that is cancelled already.
+                // A taken address; an order that is cancelled already, or could not be placed while NATS was away.
                 StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => {}
+                StatusCode::NOT_FOUND if path.ends_with("/cancel") => {}
                 status if status.is_server_error() => tokio::task::yield_now().await,
                 status => panic!("{path}: {status} {}", answer.text().await.unwrap()),
             }

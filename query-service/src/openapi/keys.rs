@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::{catalog::Catalog, parameters::Parameters, reader::Reader};
+use crate::{
+    catalog::Catalog,
+    parameters::Parameters,
+    reader::{Answer, Plan, Reader},
+};
 
 /// By the view's name; a view without rows, or that cannot be read, has none.
 pub type Keys = BTreeMap<String, String>;
@@ -13,10 +17,11 @@ pub async fn some_keys(reader: &Reader, catalog: &Catalog) -> Keys {
     let mut keys = Keys::new();
     for view in catalog.views.values() {
         let first = Parameters::of(&[("fields", &view.key_column().name), ("limit", "1")]);
-        let Ok(answer) = reader.list(&view.name, &first, None).await else { continue };
-        let row: Option<Map<String, Value>> = serde_json::from_str(&answer.items).ok();
-        let key = row.and_then(|row| row.into_iter().next());
-        keys.extend(key.map(|(_, key)| (view.name.to_string(), as_path(&key))));
+        let first = reader.answer(&view.name, None, |served| Plan::list(served, &first)).await;
+        let Ok(Answer { entry, .. }) = first else { continue };
+        let list: Option<Value> = serde_json::from_slice(entry.body.as_deref().unwrap_or_default()).ok();
+        let key = list.as_ref().and_then(|list| list["items"][0].get(&view.key_column().name));
+        keys.extend(key.map(|key| (view.name.to_string(), as_path(key))));
     }
     keys
 }

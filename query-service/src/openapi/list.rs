@@ -33,10 +33,8 @@ pub fn path(view: &View) -> Value {
 fn responses(view: &View) -> Object {
     let mut responses = problems(row::PROBLEMS.into_iter().chain([INVALID_CURSOR, NOT_INDEXED]));
     let next = "The address of the next page, with `rel=\"next\"`; absent on the last.";
-    let headers = json!({
-        "Log-Position": parameters::log_position(),
-        "Link": { "description": next, "schema": { "type": "string" } },
-    });
+    let mut headers = parameters::answered();
+    headers.insert("Link".into(), json!({ "description": next, "schema": { "type": "string" } }));
     let page = json!({
         "type": "object",
         "required": ["items", "next_cursor"],
@@ -51,9 +49,11 @@ fn responses(view: &View) -> Object {
         },
         "additionalProperties": false,
     });
-    let mut answer = answer("A page of rows.", headers, "application/json", page);
+    let mut answer = answer("A page of rows.", json!(headers), "application/json", page);
+    parameters::also_live(&mut answer);
     answer["links"] = links(view);
     responses.insert("200".into(), answer);
+    responses.insert("304".into(), parameters::not_modified());
     responses
 }
 

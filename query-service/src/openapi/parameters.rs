@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use service_kit::openapi::{header, parameter};
+use service_kit::openapi::{Object, header, parameter};
 
 use crate::{
     catalog::{ColumnId, Shape, View},
@@ -62,8 +62,8 @@ pub fn separated_by_commas(mut parameter: Value, example: Option<Value>) -> Valu
     parameter
 }
 
-/// The headers that say how fresh an answer must be.
-pub fn headers() -> [Value; 2] {
+/// The headers that say how fresh an answer must be, and which one the client has.
+pub fn headers() -> [Value; 3] {
     let position = json!({ "type": "integer", "minimum": 0, "maximum": i64::MAX });
     let least =
         "The answer must reflect at least this position of the log, as `Log-Position` of a command gave it.";
@@ -72,11 +72,35 @@ pub fn headers() -> [Value; 2] {
     );
     // There may be other preferences, which are ignored.
     let prefer = json!({ "type": "string" });
-    [parameter("header", "Min-Position", least, position), parameter("header", "Prefer", &wait, prefer)]
+    let known = "`ETag` of an answer that the client has: 304 without a body if it still holds.";
+    [
+        parameter("header", "Min-Position", least, position),
+        parameter("header", "Prefer", &wait, prefer),
+        parameter("header", "If-None-Match", known, json!({ "type": "string" })),
+    ]
 }
 
-/// The header of every answer that was read.
-pub fn log_position() -> Value {
+/// The headers of every answer that was read.
+pub fn answered() -> Object {
     let position = json!({ "type": "integer", "minimum": 0 });
-    header("The position of the log that the answer reflects.", position)
+    let etag = json!({ "type": "string", "pattern": "^\"[0-9a-f]{16}\"$" });
+    let cache = json!({ "type": "string", "pattern": "^headwater; (hit|fwd=(miss|stale|bypass))$" });
+    let headers = [
+        ("Log-Position", header("The position of the log that the answer reflects.", position)),
+        ("ETag", header("Names the content of the answer, for `If-None-Match`.", etag)),
+        ("Cache-Status", header("Whether it came from memory, or why not (RFC 9211).", cache)),
+    ];
+    headers.map(|(name, header)| (name.to_owned(), header)).into_iter().collect()
+}
+
+/// The answer to who has it already.
+pub fn not_modified() -> Value {
+    json!({ "description": "The client has this answer.", "headers": answered() })
+}
+
+/// The other way to have an answer.
+pub fn also_live(answer: &mut Value) {
+    let text = "Asked for with `Accept: text/event-stream`: an event `state` whose `data` is the answer as it is now, \
+                and one more whenever it changes; `gone` while there is no such row.";
+    answer["content"]["text/event-stream"] = json!({ "schema": { "type": "string", "description": text } });
 }

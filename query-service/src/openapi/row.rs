@@ -53,7 +53,9 @@ pub fn path(view: &View, key: Option<&str>) -> Value {
 
 fn responses(view: &View) -> Object {
     let mut responses = problems(PROBLEMS.into_iter().chain([NO_SUCH_ROW]));
-    let headers = json!({ "Log-Position": parameters::log_position() });
-    responses.insert("200".into(), answer("The row.", headers, "application/json", row_of(view)));
+    let mut row = answer("The row.", json!(parameters::answered()), "application/json", row_of(view));
+    parameters::also_live(&mut row);
+    responses.insert("200".into(), row);
+    responses.insert("304".into(), parameters::not_modified());
     responses
 }
