@@ -99,8 +99,8 @@ pub async fn measure(options: Options) -> Result<Report> {
     Ok(Report {
         benchmark: "reads",
         settings: format!(
-            "{} accounts; medians of {} runs, each load measured for {} s after {} s",
-            options.accounts, options.runs, options.seconds, options.warm_up
+            "{} accounts; medians of {} runs, each load measured for {} s after {} s; memory once, {} rows",
+            options.accounts, options.runs, options.seconds, options.warm_up, options.cached_rows
         ),
         machine: machine.context("there is nothing to measure")?,
         rows: figures::medians(&runs),
