@@ -21,6 +21,7 @@ mod live;
 mod metrics;
 mod openapi;
 mod parameters;
+mod plan;
 mod positions;
 mod problems;
 mod query;

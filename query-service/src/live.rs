@@ -19,7 +19,8 @@ use tokio::{
 use crate::{
     cache::ETag,
     freshness::{Freshness, WAIT_DEFAULT_S},
-    reader::{Answer, Plan, Reader},
+    plan::Plan,
+    reader::{Answer, Reader},
     served::Served,
 };
 

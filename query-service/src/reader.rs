@@ -14,15 +14,15 @@ use tokio::{
 };
 
 use crate::{
-    cache::{Cache, Entry, Key},
+    cache::{Cache, Entry},
     catalog::Catalog,
-    coherence::{Source, Tag, Usable},
+    coherence::{Source, Usable},
     database::{Databases, ReadError, overloaded},
     freshness::{Freshness, LOG_POSITION},
-    parameters::Parameters,
+    plan::{Plan, Question},
     positions::Positions,
     problems::{RETRY_AFTER_S, UNKNOWN_VIEW, VIEW_BEHIND, views_unavailable},
-    query::{ListQuery, RowQuery},
+    query::RowQuery,
     reads::{Failure, Found, Outcome, Reads},
     served::Served,
     watcher::{Known, POLL_EVERY},
@@ -47,19 +47,6 @@ pub struct Reader {
     pub positions: Arc<Positions>,
     pub reload: Arc<Notify>,
     pub shutdown: Shutdown,
-}
-
-/// A query that has been checked against the catalog.
-pub struct Plan {
-    served: Arc<Served>,
-    question: Question,
-    key: Key,
-    tags: Vec<Tag>,
-}
-
-enum Question {
-    Row(RowQuery),
-    List(Arc<ListQuery>),
 }
 
 #[derive(Debug)]
@@ -90,28 +77,6 @@ impl CacheStatus {
             Self::Stale => "stale",
             Self::Bypass => "bypass",
         }
-    }
-}
-
-impl Plan {
-    pub fn row(served: Arc<Served>, key: &str, parameters: &Parameters) -> Result<Self, Problem> {
-        let query = RowQuery::parse(&served.view, key, parameters)?;
-        let tags = vec![served.tags.of_row(&query.key)];
-        let key = Key::of_row(served.id, &query.fields, served.view.key_column().kind, &query.key);
-        Ok(Self { served, question: Question::Row(query), key, tags })
-    }
-
-    pub fn list(served: Arc<Served>, parameters: &Parameters) -> Result<Self, Problem> {
-        let query = ListQuery::parse(&served.view, parameters)?;
-        let tags = served.tags.of_list(&query);
-        let ListQuery { fields, limit, after, count, .. } = &query;
-        let identity = format!("{}{fields:?}{limit}{after:?}{count}", query.identity(&served.view));
-        let key = Key::of_list(served.id, &identity);
-        Ok(Self { served, question: Question::List(Arc::new(query)), key, tags })
-    }
-
-    pub fn view(&self) -> &str {
-        &self.served.view.name
     }
 }
 

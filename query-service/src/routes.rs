@@ -22,8 +22,9 @@ use crate::{
     metrics::Metrics,
     openapi::{self, Keys},
     parameters::Parameters,
+    plan::Plan,
     problems::{INVALID_VALUE, NO_SUCH_ROW},
-    reader::{Answer, CacheStatus, Plan, Reader},
+    reader::{Answer, CacheStatus, Reader},
 };
 
 #[derive(Clone)]

@@ -7,7 +7,8 @@ use serde_json::Value;
 use crate::{
     catalog::Catalog,
     parameters::Parameters,
-    reader::{Answer, Plan, Reader},
+    plan::Plan,
+    reader::{Answer, Reader},
 };
 
 /// By the view's name; a view without rows, or that cannot be read, has none.
