@@ -1,7 +1,5 @@
 //! The query string as names and values: each name once, all of it UTF-8 without NUL.
 
-use std::collections::HashSet;
-
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 use service_kit::Problem;
 
@@ -26,9 +24,10 @@ impl Parameters {
                 Ok((name, value))
             })
             .collect::<Result<Vec<_>, Problem>>()?;
-        let mut names = HashSet::new();
-        match pairs.iter().find(|(name, _)| !names.insert(name)) {
-            Some((name, _)) => Err(duplicate(name)),
+        let mut names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(duplicate(pair[0])),
             None => Ok(Self(pairs)),
         }
     }

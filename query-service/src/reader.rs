@@ -70,6 +70,9 @@ pub enum CacheStatus {
 }
 
 impl CacheStatus {
+    /// In the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Hit, Self::Miss, Self::Stale, Self::Bypass];
+
     pub fn word(self) -> &'static str {
         match self {
             Self::Hit => "hit",

@@ -127,12 +127,9 @@ impl App {
             Ok(_permit) => reading.await,
             Err(_) => Err(overloaded("As many queries are under way as this replica takes.")),
         };
-        if let Ok((_, status)) = &result {
-            self.metrics.looked_up(*status);
-        }
         let view =
             self.reader.catalog().ok().and_then(|catalog| catalog.view(view).map(|view| view.name.clone()));
-        self.metrics.answered(view, &result, arrived.elapsed());
+        self.metrics.answered(view, result.as_ref().map(|(_, cache)| *cache), arrived.elapsed());
         result.map(|(response, _)| response)
     }
 }
