@@ -6,15 +6,29 @@ mod wire;
 
 use std::sync::Arc;
 
-use crate::harness::{Place, Servers, World};
+use crate::{
+    harness::{Place, Servers, World},
+    standby::Standby,
+};
 use clients::Clients;
 use wire::Wire;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_are_right_while_rows_change_and_the_projector_crashes() {
-    let mut world = World::start().await;
+async fn answers_are_right_while_rows_change_and_the_standby_lags() {
+    let place = Place::new(Servers::shared().await).await;
+    let standby = Standby::of(&place.servers).await;
+    let url = standby.postgres.database_url(&place.namespace);
+    let nats_url = place.servers.nats.url();
+    let queries = place.query_service_with(&nats_url, &["--standby-url", &url]).await;
+    let mut world = World::with(place, queries).await;
     let clients = Clients::start(&world).await;
     clients.go_on(300, 60).await;
+    for _ in 0..2 {
+        standby.pause().await;
+        clients.go_on(300, 60).await;
+        standby.resume().await;
+        clients.go_on(300, 60).await;
+    }
     // What the projector signals first is that it knows nothing.
     world.projector.crash().await;
     world.projector = world.place.projector().await;
