@@ -23,8 +23,18 @@ pub struct Answer<A> {
 pub struct Batcher<S, K, A> {
     queues: Mutex<HashMap<S, Queue<K, A>>>,
     read: Read<S, K, A>,
-    reads_max: usize,
-    keys_max: usize,
+    bounds: Bounds,
+}
+
+/// How much is read at once. What a read costs by itself is shared by its keys, so there is one at a time for each
+/// shape, unless there is enough to do for another.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Reads under way at once for one shape.
+    pub reads_max: usize,
+    /// Keys that have to wait for another read to begin beside one that is under way.
+    pub crowd: usize,
+    pub keys_max: usize,
 }
 
 /// What is asked of one shape. It is there only while somebody waits or is served.
@@ -40,9 +50,8 @@ where
     K: Clone + Eq + Hash + Send + 'static,
     A: Clone + Send + 'static,
 {
-    /// Reads at most `keys_max` keys at once, and has at most `reads_max` reads under way for one shape.
-    pub fn new(reads_max: usize, keys_max: usize, read: Read<S, K, A>) -> Arc<Self> {
-        Arc::new(Self { queues: Mutex::default(), read, reads_max, keys_max })
+    pub fn new(bounds: Bounds, read: Read<S, K, A>) -> Arc<Self> {
+        Arc::new(Self { queues: Mutex::default(), read, bounds })
     }
 
     /// What a read that begins from now on finds; `None` if it failed without an answer.
@@ -60,7 +69,8 @@ where
                 queue.order.push_back(key);
             }
             waiting.push(answer);
-            let begins = queue.reads < self.reads_max;
+            let Bounds { reads_max, crowd, .. } = self.bounds;
+            let begins = queue.reads == 0 || (queue.reads < reads_max && queue.order.len() >= crowd);
             queue.reads += usize::from(begins);
             begins
         };
@@ -102,7 +112,7 @@ impl<S: Eq + Hash, K: Clone + Eq + Hash, A> Turn<'_, S, K, A> {
         let mut queues = self.batcher.queues.lock().unwrap_or_else(PoisonError::into_inner);
         let queue = queues.get_mut(self.shape)?;
         let (mut keys, mut waiting) = (vec![], vec![]);
-        while keys.len() < self.batcher.keys_max
+        while keys.len() < self.batcher.bounds.keys_max
             && let Some(key) = queue.order.pop_front()
         {
             // Without anybody: answered by the read before, or they all have gone away.
@@ -162,12 +172,11 @@ mod tests {
         let_go: Arc<Semaphore>,
     }
 
-    fn reads(reads_max: usize, keys_max: usize, is_current: bool) -> Reads {
+    fn reads(reads_max: usize, crowd: usize, keys_max: usize, is_current: bool) -> Reads {
         let (begun, let_go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
         let (count, gate) = (begun.clone(), let_go.clone());
         let batcher = Batcher::new(
-            reads_max,
-            keys_max,
+            Bounds { reads_max, crowd, keys_max },
             Box::new(move |_, keys: Vec<u32>| {
                 let (number, gate) = (count.fetch_add(1, Ordering::SeqCst), gate.clone());
                 Box::pin(async move {
@@ -201,7 +210,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_asked_during_a_read_is_read_together_in_the_next() {
-        let reads = reads(1, 10, false);
+        let reads = reads(2, 3, 10, false);
         let asked = reads.ask(&[1, 2, 3, 2]).await;
         assert_eq!(reads.begun.load(Ordering::SeqCst), 1);
         reads.let_go.add_permits(2);
@@ -210,11 +219,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_answers_those_who_came_during_it_only_if_it_is_still_current() {
-        let current = reads(1, 10, true);
+        let current = reads(1, 1, 10, true);
         let asked = current.ask(&[1, 1, 1]).await;
         current.let_go.add_permits(2);
         assert_eq!(all(asked).await, [(1, 0); 3]);
-        let old = reads(1, 10, false);
+        let old = reads(1, 1, 10, false);
         let asked = old.ask(&[1, 1, 1]).await;
         old.let_go.add_permits(2);
         assert_eq!(all(asked).await, [(1, 0), (1, 1), (1, 1)]);
@@ -222,18 +231,18 @@ mod tests {
 
     #[tokio::test]
     async fn reads_and_the_keys_of_each_are_bounded() {
-        let reads = reads(2, 3, false);
+        let reads = reads(2, 2, 3, false);
         let asked = reads.ask(&[1, 2, 3, 4, 5, 6, 7]).await;
         assert_eq!(reads.begun.load(Ordering::SeqCst), 2);
         reads.let_go.add_permits(4);
         let mut numbers: Vec<usize> = all(asked).await.into_iter().map(|(_, number)| number).collect();
         numbers.sort_unstable();
-        assert_eq!(numbers, [0, 1, 2, 2, 2, 3, 3]);
+        assert_eq!(numbers, [0, 1, 1, 2, 2, 2, 3]);
     }
 
     #[tokio::test]
     async fn a_read_that_fails_leaves_nobody_waiting_and_nothing_behind() {
-        let reads = reads(1, 10, false);
+        let reads = reads(1, 1, 10, false);
         let asked = reads.ask(&[666, 1]).await;
         reads.let_go.add_permits(1);
         for asked in asked {
@@ -246,7 +255,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_reads_for_those_who_have_gone() {
-        let reads = reads(1, 10, false);
+        let reads = reads(1, 1, 10, false);
         let asked = reads.ask(&[1, 2]).await;
         asked[1].abort();
         tokio::task::yield_now().await;

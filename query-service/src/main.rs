@@ -4,6 +4,10 @@ use clap::Parser;
 use query_service::Config;
 use service_kit::{http, shutdown, telemetry};
 
+/// Answers are many small allocations; this allocator is quicker at them, and gives back what they took.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let config = Config::parse();

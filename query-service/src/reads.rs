@@ -12,7 +12,7 @@ use service_kit::Problem;
 use sqlx::{Row, postgres::PgRow};
 
 use crate::{
-    batcher::{Answer, Batcher},
+    batcher::{Answer, Batcher, Bounds},
     cache::{Cache, ETag, Entry, Key},
     catalog::{ColumnId, View},
     coherence::{Read, Source, Tag, Usable},
@@ -23,11 +23,10 @@ use crate::{
     sql::{self, Statement},
 };
 
-/// Statements under way at once for the same fields of one view. While both run, misses gather for the next; more
-/// would only make smaller ones.
-const STATEMENTS_PER_SHAPE: usize = 2;
-/// Rows that one statement reads.
-const KEYS_PER_STATEMENT: usize = 256;
+/// Rows with the same fields of one view.
+const ROWS: Bounds = Bounds { reads_max: 4, crowd: 64, keys_max: 256 };
+/// One list.
+const LIST: Bounds = Bounds { reads_max: 1, crowd: 1, keys_max: 1 };
 
 /// What a read has found.
 #[derive(Clone, Debug)]
@@ -59,12 +58,8 @@ impl Reads {
         let reading = Reading { databases, cache };
         let (rows, lists) = (reading.clone(), reading);
         Self {
-            rows: Batcher::new(
-                STATEMENTS_PER_SHAPE,
-                KEYS_PER_STATEMENT,
-                Box::new(move |shape, keys| rows.clone().rows(shape, keys).boxed()),
-            ),
-            lists: Batcher::new(1, 1, Box::new(move |list, _| list_alone(lists.clone(), list))),
+            rows: Batcher::new(ROWS, Box::new(move |shape, keys| rows.clone().rows(shape, keys).boxed())),
+            lists: Batcher::new(LIST, Box::new(move |list, _| list_alone(lists.clone(), list))),
         }
     }
 
