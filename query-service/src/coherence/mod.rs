@@ -216,3 +216,34 @@ impl Coherence {
         *self.timeline.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(timeline);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heartbeat(term: u64, position: u64) -> News {
+        News { term, previous: position, position, reset: false, touched: Touched::Tags(vec![]) }
+    }
+
+    #[test]
+    fn a_database_that_was_restored_is_believed_once_it_is_seen_twice() {
+        let (coherence, now) = (Coherence::new(), Instant::now());
+        coherence.hear(&heartbeat(7, 100), now);
+        // The first may be a look from before the term began.
+        coherence.compare(6, 40, now);
+        assert_eq!((coherence.timeline().term(), coherence.hear(&heartbeat(6, 40), now)), (7, Heard::Late));
+        coherence.compare(6, 40, now);
+        assert!(!coherence.timeline().is_heard(now));
+        assert_eq!(coherence.hear(&heartbeat(6, 41), now), Heard::Anew);
+        assert_eq!(coherence.timeline().reflects(41, &[], now), Some(41));
+    }
+
+    #[test]
+    fn nothing_is_known_before_the_first_signal_and_after_a_second_of_silence() {
+        let (coherence, now) = (Coherence::new(), Instant::now());
+        assert_eq!(coherence.timeline().reflects(5, &[], now), None);
+        coherence.hear(&heartbeat(1, 5), now);
+        assert_eq!(coherence.timeline().reflects(5, &[], now + SILENCE_MAX), Some(5));
+        assert_eq!(coherence.timeline().reflects(5, &[], now + SILENCE_MAX * 2), None);
+    }
+}
