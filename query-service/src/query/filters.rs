@@ -145,21 +145,7 @@ fn function_of(view: &View, text: &str) -> Option<(Function, ColumnId)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{catalog::tests::orders, parameters::Parameters};
-
-    const ACCOUNT: &str = "0192d3a4-5b6c-7d8e-9f00-112233445566";
-
-    fn list(query: &str) -> Result<ListQuery, Problem> {
-        ListQuery::parse(&orders(), &Parameters::parse(query)?)
-    }
-
-    fn names(columns: &[ColumnId]) -> Vec<String> {
-        columns.iter().map(|&column| orders().column(column).name.clone()).collect()
-    }
-
-    fn refusal(query: &str) -> &'static str {
-        list(query).expect_err("not served").kind().code
-    }
+    use crate::query::tests::{ACCOUNT, list, names, refusal};
 
     #[test]
     fn a_prefix_ends_before_the_text_with_its_last_character_raised() {

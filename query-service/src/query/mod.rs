@@ -192,21 +192,21 @@ impl ListQuery {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::catalog::tests::orders;
 
-    const ACCOUNT: &str = "0192d3a4-5b6c-7d8e-9f00-112233445566";
+    pub const ACCOUNT: &str = "0192d3a4-5b6c-7d8e-9f00-112233445566";
 
-    fn list(query: &str) -> Result<ListQuery, Problem> {
+    pub fn list(query: &str) -> Result<ListQuery, Problem> {
         ListQuery::parse(&orders(), &Parameters::parse(query)?)
     }
 
-    fn names(columns: &[ColumnId]) -> Vec<String> {
+    pub fn names(columns: &[ColumnId]) -> Vec<String> {
         columns.iter().map(|&column| orders().column(column).name.clone()).collect()
     }
 
-    fn refusal(query: &str) -> &'static str {
+    pub fn refusal(query: &str) -> &'static str {
         list(query).expect_err("not served").kind().code
     }
 
