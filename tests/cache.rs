@@ -186,6 +186,11 @@ async fn a_standby_that_is_behind_is_not_believed_and_serves_when_the_primary_is
     })
     .await;
     world.place.servers.postgres.kill().await;
+    let health = format!("{}/health/ready", world.queries.url);
+    until("the primary is known to be gone", async || {
+        reqwest::get(&health).await.unwrap().status() == StatusCode::SERVICE_UNAVAILABLE
+    })
+    .await;
     let path = format!("/accounts/{ada}?fields=status,id");
     until("the standby answers", async || {
         let answer = world.get(&path).send().await;

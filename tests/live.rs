@@ -33,7 +33,7 @@ impl Stream {
         Self { response, unread: String::new() }
     }
 
-    /// The next event or heartbeat; `None` at the end.
+    /// The next event or heartbeat; `None` at the end, which is that of the answer and not of the connection.
     async fn any(&mut self) -> Option<Event> {
         loop {
             if let Some((event, rest)) = self.unread.split_once("\n\n") {
@@ -41,7 +41,7 @@ impl Stream {
                 self.unread = rest.to_owned();
                 return Some(event);
             }
-            self.unread.push_str(std::str::from_utf8(&self.response.chunk().await.ok()??).unwrap());
+            self.unread.push_str(std::str::from_utf8(&self.response.chunk().await.unwrap()?).unwrap());
         }
     }
 
