@@ -1,0 +1,3 @@
+//! The task-worker: log → tasks → effects, when the services have time.
+
+pub mod mail;
