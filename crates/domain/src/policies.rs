@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn an_order_is_confirmed_to_the_address_that_its_account_has() {
         let (to, values) = email::<OrderConfirmation>("order.placed", &purchase("2001-09-09T01:00:00Z"));
-        assert_eq!(to, json!({"account": ADA}));
+        assert_eq!((&to["row"]["view"], &to["row"]["key"]), (&json!("accounts"), &json!(ADA)));
         assert_eq!((&values["amount"], &values["quantity"]), (&json!("29.05 USD"), &json!(2)));
     }
 

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Kind, Recorded, Timestamp, account::AccountId, values::Email};
+use crate::{Kind, Recorded, Timestamp, values::Email};
 
 /// Work that is owed because of events, and need not happen now.
 pub trait Policy: 'static {
@@ -61,8 +61,16 @@ pub enum Effect {
 #[serde(rename_all = "kebab-case")]
 pub enum Recipient {
     Address(Email),
-    /// The address that the account has when the email is sent. An account that is closed by then gets none.
-    Account(AccountId),
+    /// The address that stands in a row of a view when the email is sent. Where there is none by then, none is
+    /// sent.
+    Row {
+        view: String,
+        key: String,
+        /// The column with the address.
+        address: String,
+        /// Columns whose values stand in the email, too.
+        fields: Vec<String>,
+    },
 }
 
 /// A policy, for engines that run any.

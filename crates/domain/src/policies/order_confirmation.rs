@@ -2,8 +2,11 @@ use serde_json::json;
 
 use crate::{
     Event, Kind, Recorded,
+    account::AccountId,
     order::{Event as Order, Purchase},
     policy::{Effect, Owed, Policy, Priority, Recipient, Task},
+    view::View,
+    views::Accounts,
 };
 
 /// Who places an order gets it confirmed, unless it is cancelled before that. History that was brought in from
@@ -25,7 +28,7 @@ impl Policy for OrderConfirmation {
             Event::Order(Order::Placed(purchase)) => Owed::Task(Task {
                 not_before: None,
                 effect: Effect::Email {
-                    to: Recipient::Account(purchase.account_id),
+                    to: account(purchase.account_id),
                     values: json!({
                         "order_id": recorded.id,
                         "quantity": purchase.quantity,
@@ -37,6 +40,16 @@ impl Policy for OrderConfirmation {
             Event::Order(Order::Cancelled { .. }) => Owed::NoMore,
             Event::Account(_) => Owed::Nothing,
         }
+    }
+}
+
+/// The address that the account has when the email is sent.
+fn account(id: AccountId) -> Recipient {
+    Recipient::Row {
+        view: Accounts::NAME.into(),
+        key: id.0.to_string(),
+        address: "email".into(),
+        fields: vec!["username".into(), "name".into()],
     }
 }
 
