@@ -7,7 +7,6 @@
 mod durability;
 mod gateway;
 mod http;
-mod lease;
 mod metrics;
 mod state;
 mod submission;
@@ -24,8 +23,8 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use gateway::{Gateway, Route};
-use lease::Instance;
 use metrics::Metrics;
+use service_kit::lease::Instance;
 use writer::Writer;
 
 /// What is queued at the end takes one append, and what is not yet on disk one write; without a log to append

@@ -8,7 +8,10 @@ mod term;
 use std::{path::PathBuf, time::Duration};
 
 use event_log::{AppendError, EventLog, FollowError, LogError};
-use service_kit::{Health, Shutdown};
+use service_kit::{
+    Health, Shutdown,
+    lease::{Held, Instance, Lease, LeaseError},
+};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -17,7 +20,6 @@ use tokio::{
 
 use crate::{
     gateway::Route,
-    lease::{Held, Instance, Lease, LeaseError},
     metrics::Metrics,
     state::{Store, StoreError},
     submission::{Refusal, Submission},
@@ -147,7 +149,10 @@ impl Writer {
             None => opened.insert(Store::open(self.folder.clone()).await?),
         };
         self.log.ensure().await?;
-        let lease = Lease::open(&self.log, self.me).await?;
+        let log = &self.log;
+        let bucket = format!("{}_WRITER", log.namespace());
+        let about = "Which command-service writes to the log of Headwater";
+        let lease = Lease::open(log.client(), bucket, about, log.replicas(), self.me).await?;
         while let Some(held) = self.stand_by(store, &lease).await? {
             let head = self.open_term(store).await?;
             self.go(Route::Here);

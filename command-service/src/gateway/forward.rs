@@ -11,14 +11,12 @@ use domain::{Kind, Rejection, RejectionClass};
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use service_kit::lease::Instance;
 use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use super::{Gateway, Inner, Route};
-use crate::{
-    lease::Instance,
-    submission::{Answer, IdempotencyKey, Meta, Outcome, Refusal, Request},
-};
+use crate::submission::{Answer, IdempotencyKey, Meta, Outcome, Refusal, Request};
 
 /// The writer answers within this time, which is longer than an append may take.
 const REPLY_TIME_MAX: Duration = Duration::from_secs(6);

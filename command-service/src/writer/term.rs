@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use domain::Timestamp;
 use event_log::{AppendError, Encoded, Head, NewFrame};
+use service_kit::lease::Held;
 
 use super::{
     Trouble, Writer,
     decision::{Decided, Frame},
 };
 use crate::{
-    lease::Held,
     state::{Changes, Store, StoreError},
     submission::{Answer, Refusal, Submission},
 };

@@ -4,6 +4,7 @@
 pub mod config;
 pub mod health;
 pub mod http;
+pub mod lease;
 pub mod load;
 pub mod nats;
 pub mod openapi;

@@ -1,28 +1,31 @@
-//! The lease chooses the one instance that writes. It is for liveness only: a writer that died is replaced
-//! once its lease has run out. Safety is the fence's business (`event-log`), so that two who both believe
-//! to hold the lease do no harm.
+//! A lease chooses one instance of several. It is for liveness only: a holder that died is replaced once its lease
+//! has run out. Safety is the business of a fence on what the holder does, so that two who both believe to hold the
+//! lease do no harm.
 
 use std::{fmt, time::Duration};
 
-use async_nats::jetstream::{self, kv, stream::StorageType};
-use event_log::EventLog;
+use async_nats::{
+    Client,
+    jetstream::{self, kv, stream::StorageType},
+};
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-/// A writer that is not heard of for this long has lost the lease.
+/// A holder that is not heard of for this long has lost the lease.
 const LEASE_TIME: Duration = Duration::from_secs(2);
-/// A writer says this often that it is alive.
+/// A holder says this often that it is alive.
 const RENEW_INTERVAL: Duration = Duration::from_millis(400);
 /// One request about the lease may take this long.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
-const KEY: &str = "writer";
+const KEY: &str = "holder";
 
-/// Names one running command-service.
+/// Names one running instance of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instance(Uuid);
 
 impl Instance {
+    #[expect(clippy::new_without_default, reason = "each is another one")]
     pub fn new() -> Self {
         Self(Uuid::now_v7())
     }
@@ -36,7 +39,7 @@ impl fmt::Display for Instance {
 
 /// The lease cannot be asked for at the moment.
 #[derive(Debug, thiserror::Error)]
-#[error("the writer's lease is unavailable: {0}")]
+#[error("the lease is unavailable: {0}")]
 pub struct LeaseError(String);
 
 impl LeaseError {
@@ -53,15 +56,22 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub async fn open(log: &EventLog, me: Instance) -> Result<Self, LeaseError> {
-        let mut jetstream = jetstream::new(log.client().clone());
+    /// The lease that is kept in `bucket`, created with copies on so many servers if it has yet to be created.
+    pub async fn open(
+        client: &Client,
+        bucket: String,
+        description: &str,
+        replicas: usize,
+        me: Instance,
+    ) -> Result<Self, LeaseError> {
+        let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(REQUEST_TIMEOUT);
         let config = kv::Config {
-            bucket: format!("{}_WRITER", log.namespace()),
-            description: "Which command-service writes to the log of Headwater".into(),
+            bucket,
+            description: description.into(),
             max_age: LEASE_TIME,
             storage: StorageType::Memory,
-            num_replicas: log.replicas(),
+            num_replicas: replicas,
             ..Default::default()
         };
         let bucket = match jetstream.get_key_value(&config.bucket).await {
