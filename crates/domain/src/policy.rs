@@ -93,4 +93,8 @@ impl Definition {
             owed: P::owed,
         }
     }
+    /// Until when load may hold a task back that can be done from `time` on.
+    pub fn deadline(&self, time: Timestamp) -> Timestamp {
+        time.plus_seconds(self.within_seconds.into())
+    }
 }

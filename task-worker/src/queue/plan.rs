@@ -31,6 +31,9 @@ pub struct Progress {
     pub checkpoint: Checkpoint,
     /// The position of the last event that each policy has seen. A policy that is missing has yet to start.
     pub policies: BTreeMap<String, u64>,
+    /// Policies that the worker that plans does not know, and since when.
+    #[serde(default)]
+    pub off: BTreeMap<String, Timestamp>,
 }
 
 /// Progress as it is stored, and behind which the next is.

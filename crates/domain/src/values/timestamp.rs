@@ -46,7 +46,12 @@ impl Timestamp {
 
     /// The moment `hours` later, at the most the latest that can be kept.
     pub fn plus_hours(self, hours: i64) -> Self {
-        Self(self.0.saturating_add(hours.saturating_mul(3_600_000_000)).min(Self::LATEST.0))
+        self.plus_seconds(hours.saturating_mul(3_600))
+    }
+
+    /// The moment `seconds` later, at the most the latest that can be kept.
+    pub fn plus_seconds(self, seconds: i64) -> Self {
+        Self(self.0.saturating_add(seconds.saturating_mul(1_000_000)).min(Self::LATEST.0))
     }
 }
 

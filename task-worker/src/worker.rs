@@ -1,0 +1,193 @@
+//! Takes tasks out of the queue, those of the highest priority first: as many as the pace allows, and when it allows
+//! none, those that have to be done by now.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_nats::Subscriber;
+use domain::policy::Definition;
+use futures::{FutureExt, StreamExt};
+use service_kit::{Health, Shutdown};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    attempt::Attempts,
+    clock,
+    pace::{Pace, State},
+    queue::QueueError,
+    retry::Flow,
+    status::Status,
+    trickle::Trickle,
+};
+
+/// The check of `/health/ready`.
+pub const HEALTH: &str = "queue";
+
+/// While nothing may be begun, or there is nothing to do, it is looked again after so long, should no hint come.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// While tasks are done at a bounded rate, they are taken this often.
+const TRICKLE_EVERY: Duration = Duration::from_millis(100);
+/// The pause before it is tried again after trouble with the queue.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// When it is time to leave, tasks that are under way get so long; what is not done then is another worker's.
+const FINISH_TIME_MAX: Duration = Duration::from_secs(5);
+/// The last part of the time that load may hold a task back: there it is begun, so that it is done by its deadline.
+const LAST_PART: u32 = 10;
+/// A task that was taken though its time had not come is given back for no longer than this.
+const GIVE_BACK_MAX: Duration = Duration::from_secs(30);
+
+pub struct Worker {
+    pub attempts: Arc<Attempts>,
+    /// By priority.
+    pub policies: Vec<&'static Definition>,
+    pub pace: watch::Receiver<Pace>,
+    /// Bounds what is done without being told that there is time.
+    pub trickle: Trickle,
+    pub concurrency: usize,
+    pub replicas: usize,
+    pub status: Status,
+    pub health: Health,
+}
+
+impl Worker {
+    /// Runs until shutdown; then gives the tasks that are under way a moment.
+    pub async fn run(mut self, shutdown: Shutdown) {
+        let mut running = JoinSet::new();
+        while !shutdown.is_cancelled() {
+            let worked = tokio::select! {
+                () = shutdown.cancelled() => break,
+                worked = self.work(&mut running) => worked,
+            };
+            if let Err(error) = worked {
+                tracing::warn!(%error, "the queue cannot be worked on");
+                self.health.fail(HEALTH, error.to_string());
+            }
+            tokio::select! { () = shutdown.cancelled() => break, () = sleep(RETRY_DELAY) => {} }
+        }
+        let finished = timeout(FINISH_TIME_MAX, async { while running.join_next().await.is_some() {} }).await;
+        if finished.is_err() {
+            tracing::warn!(
+                tasks = running.len(),
+                "leaving with tasks under way: another worker will do them"
+            );
+        }
+    }
+
+    /// Ends only with an error.
+    async fn work(&mut self, running: &mut JoinSet<()>) -> Result<(), QueueError> {
+        let names = self.policies.iter().map(|policy| policy.name);
+        self.attempts.queue.ensure(names, self.replicas).await?;
+        let mut hints = self.attempts.queue.hints().await?;
+        self.health.pass(HEALTH);
+        loop {
+            while running.try_join_next().is_some() {}
+            self.status.under_way(running.len());
+            let pause = self.step(running).await?;
+            if !pause.is_zero() {
+                self.wait(running, &mut hints, pause).await;
+            }
+        }
+    }
+
+    /// Begins what may be begun; how long there is nothing more to begin.
+    async fn step(&mut self, running: &mut JoinSet<()>) -> Result<Duration, QueueError> {
+        let pace = self.pace.borrow_and_update().clone();
+        let free = |slots: usize| slots.saturating_sub(running.len());
+        match self.attempts.breaker.flow(Instant::now()) {
+            Flow::Nothing { reason } => {
+                self.status.works(&Pace { reason, ..pace }, "the mail server is unavailable");
+                return Ok(TRICKLE_EVERY);
+            }
+            Flow::OneToTry if running.is_empty() => {
+                let begun = self.begin(running, 1, |_| true).await?;
+                return Ok(if begun == 0 { LOOK_EVERY } else { TRICKLE_EVERY });
+            }
+            Flow::OneToTry => return Ok(TRICKLE_EVERY),
+            Flow::Everything => {}
+        }
+        self.status.works(&pace, "");
+        match pace.state {
+            State::Rising | State::Full => {
+                let begun = self.begin(running, free(pace.slots), |_| true).await?;
+                Ok(if begun == 0 { LOOK_EVERY } else { Duration::ZERO })
+            }
+            State::Blind => {
+                let allowed = self.trickle.allowed(Instant::now()).min(free(self.concurrency));
+                let begun = self.begin(running, allowed, |_| true).await?;
+                self.trickle.take(begun);
+                Ok(TRICKLE_EVERY)
+            }
+            State::Held => self.begin_due(running, free(self.concurrency)).await,
+        }
+    }
+
+    /// Begins up to `count` tasks of the policies that are asked for; how many there were.
+    async fn begin(
+        &self,
+        running: &mut JoinSet<()>,
+        count: usize,
+        of: impl Fn(&Definition) -> bool,
+    ) -> Result<usize, QueueError> {
+        let mut begun = 0;
+        for policy in self.policies.iter().filter(|policy| of(policy)) {
+            if begun == count {
+                break;
+            }
+            for delivery in self.attempts.queue.take(policy.name, count - begun).await? {
+                running.spawn(self.attempts.clone().run(policy, delivery));
+                begun += 1;
+            }
+        }
+        Ok(begun)
+    }
+
+    /// Begins tasks that load may hold back no longer, at a bounded rate; when to look again.
+    async fn begin_due(&mut self, running: &mut JoinSet<()>, free: usize) -> Result<Duration, QueueError> {
+        let now = clock::now().micros();
+        let mut allowed = self.trickle.allowed(Instant::now()).min(free);
+        let mut next = LOOK_EVERY;
+        for policy in &self.policies {
+            let Some(deadline) = self.attempts.queue.first_deadline(policy.name).await? else { continue };
+            let last_part = Duration::from_secs(policy.within_seconds.into()) / LAST_PART;
+            let due_in = |deadline: domain::Timestamp| {
+                let micros = deadline.micros() - last_part.as_micros() as i64 - now;
+                Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+            };
+            next = next.min(due_in(deadline));
+            if !due_in(deadline).is_zero() || allowed == 0 {
+                continue;
+            }
+            for delivery in self.attempts.queue.take(policy.name, allowed).await? {
+                match due_in(delivery.task.deadline) {
+                    Duration::ZERO => {
+                        running.spawn(self.attempts.clone().run(policy, delivery));
+                        self.trickle.take(1);
+                        allowed -= 1;
+                    }
+                    // The one that is due is under way elsewhere.
+                    later => delivery.give_back(later.min(GIVE_BACK_MAX)).await,
+                }
+            }
+        }
+        Ok(next.max(TRICKLE_EVERY))
+    }
+
+    /// Until there may be something to begin.
+    async fn wait(&mut self, running: &mut JoinSet<()>, hints: &mut Subscriber, pause: Duration) {
+        let may_begin_more = self.pace.borrow().slots > 0;
+        tokio::select! {
+            () = sleep(pause) => {}
+            _ = self.pace.changed() => {}
+            Some(_) = running.join_next() => {}
+            Some(_) = hints.next(), if may_begin_more => {}
+        }
+        // One look serves all hints that have arrived.
+        while let Some(Some(_)) = hints.next().now_or_never() {}
+    }
+}
