@@ -18,18 +18,22 @@ use task_worker::mail::{Mail, MailArgs, MailError, Mailer};
 use crate::smtp::{SmtpServer, address};
 
 #[derive(Parser)]
+#[command(args_override_self = true)]
 struct Config {
     #[command(flatten)]
     mail: MailArgs,
 }
 
-const TEMPLATES: [&str; 2] = ["welcome-email", "order-confirmation"];
+/// Each policy has templates.
+fn templates() -> impl Iterator<Item = &'static str> {
+    domain::policies::ALL.iter().map(|policy| policy.name)
+}
 
 /// A mailer to `url`, with these flags too.
 fn try_mailer(url: &str, flags: &[&str]) -> anyhow::Result<Mailer> {
     let all = ["task-worker", "--mail", url, "--mail-from", "Headwater <shop@example.org>"];
     let config = Config::try_parse_from(all.iter().chain(flags))?;
-    Mailer::new(&config.mail, TEMPLATES)
+    Mailer::new(&config.mail, templates())
 }
 
 /// A mailer with a server that it may wait for a second an answer, and three seconds in all.

@@ -26,7 +26,9 @@ async fn a_welcome_email_has_a_text_and_then_html() {
 #[tokio::test]
 async fn who_gave_no_name_is_greeted_by_username() {
     let server = SmtpServer::start().await;
-    send(&mailer(&server), "welcome-email", "a@b.org", json!({"username": "ada", "name": null})).await.unwrap();
+    send(&mailer(&server), "welcome-email", "a@b.org", json!({"username": "ada", "name": null}))
+        .await
+        .unwrap();
     assert_eq!(server.mail().header("Subject"), "Welcome, ada");
 }
 
@@ -42,7 +44,7 @@ async fn an_order_is_confirmed_with_all_that_was_ordered() {
     let mail = server.mail();
     assert_eq!(mail.header("Subject"), "We have your order of 29.33 USD");
     for part in &mail.parts {
-        for value in ["0198c7a2-0000-7000-8000-000000000001", "29.33 USD", "2026-01-01T12:00:00Z", "ada"] {
+        for value in ["0198c7a2-0000-7000-8000-000000000001", "29.33 USD", "2026-01-01, 12:00 UTC", "ada"] {
             assert!(part.2.contains(value), "{value} in {}", part.2);
         }
     }
@@ -52,7 +54,9 @@ async fn an_order_is_confirmed_with_all_that_was_ordered() {
 async fn any_name_arrives_as_it_was_written() {
     let name = "Zoë 東京 \u{1f600} <b>&\"'";
     let server = SmtpServer::start().await;
-    send(&mailer(&server), "welcome-email", "a@b.org", json!({"username": "zoe", "name": name})).await.unwrap();
+    send(&mailer(&server), "welcome-email", "a@b.org", json!({"username": "zoe", "name": name}))
+        .await
+        .unwrap();
 
     let mail = server.mail();
     assert_eq!(mail.header("Subject"), format!("Welcome, {name}"));
@@ -141,10 +145,11 @@ fn a_template_that_is_missing_stops_the_start() {
 #[tokio::test]
 async fn a_folder_of_templates_replaces_the_built_in_ones() {
     let folder = tempfile::tempdir().unwrap();
-    for template in TEMPLATES {
+    for template in templates() {
         let place = folder.path().join(template);
         fs::create_dir(&place).unwrap();
-        for (file, text) in [("subject.txt", "Hi {{ username }}"), ("body.txt", "Hi"), ("body.html", "<p>Hi")] {
+        for (file, text) in [("subject.txt", "Hi {{ username }}"), ("body.txt", "Hi"), ("body.html", "<p>Hi")]
+        {
             fs::write(place.join(file), text).unwrap();
         }
     }

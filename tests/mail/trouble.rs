@@ -119,10 +119,8 @@ async fn an_email_that_waits_long_for_a_connection_says_nothing_of_the_server() 
         welcome(&mailer, "hang@b.org"),
         welcome(&mailer, "a@b.org"),
     );
+    // Each in its turn: the second gets the connection just before it would have given up, and the third does not.
     unavailable(results.0);
-    let longest = mailer.longest().unwrap();
-    assert_eq!(longest, Duration::from_secs(6));
-    // Of the two that wait, one gets the connection when the first gives it up, or neither does.
-    let waited = [results.1, results.2].map(|result| matches!(result, Err(MailError::NotNow(_))));
-    assert!(waited[1], "{waited:?}");
+    unavailable(results.1);
+    not_now(results.2);
 }

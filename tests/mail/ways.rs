@@ -1,5 +1,7 @@
 //! Connections that are used again, and emails that do not go over SMTP.
 
+use tokio::time;
+
 use super::*;
 
 #[tokio::test]
@@ -22,6 +24,19 @@ async fn a_connection_that_the_server_has_closed_is_replaced() {
     }
     let used: Vec<_> = server.mails().iter().map(|mail| mail.connection).collect();
     assert_eq!(used, [1, 1, 2, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_connection_that_was_idle_for_long_is_closed() {
+    let server = SmtpServer::start().await;
+    let mailer = mailer(&server);
+    welcome(&mailer, "a@b.org").await.unwrap();
+    time::pause();
+    time::advance(Duration::from_secs(31)).await;
+    time::resume();
+    welcome(&mailer, "a@b.org").await.unwrap();
+    let used: Vec<_> = server.mails().iter().map(|mail| mail.connection).collect();
+    assert_eq!(used, [1, 2]);
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ import email
 import email.policy
 import itertools
 import json
+import logging
 import os
 import ssl
 import sys
@@ -22,8 +23,9 @@ import warnings
 
 from aiosmtpd.smtp import SMTP, AuthResult
 
-# That a login without TLS is unsafe is known; the point is to try it.
+# That a login without TLS is unsafe is known, and broken dialogues are what it is for: no need to report them.
 warnings.simplefilter("ignore")
+logging.disable()
 
 
 class Handler:
@@ -76,17 +78,18 @@ class Handler:
     def keep(self, server, session, envelope):
         parsed = email.message_from_bytes(envelope.original_content, policy=email.policy.default)
         parts = [part for part in parsed.walk() if not part.is_multipart()]
+        text = lambda part: part.get_content().replace("\r\n", "\n")
         record = {
             "connection": server.number,
             "greeted_as": session.host_name,
-            "is_encrypted": session.ssl is not None,
-            "user": session.login_data,
+            "is_encrypted": server.transport.get_extra_info("ssl_object") is not None,
+            "user": session.auth_data,
             "from": envelope.mail_from,
             "options": envelope.mail_options,
             "to": envelope.rcpt_tos,
             "headers": [[name, str(value)] for name, value in parsed.items()],
             "kind": parsed.get_content_type(),
-            "parts": [[part.get_content_type(), part.get_content_charset(), part.get_content()] for part in parts],
+            "parts": [[part.get_content_type(), part.get_content_charset(), text(part)] for part in parts],
             "raw": envelope.original_content.decode("utf-8", "replace"),
         }
         path = os.path.join(self.folder, f"{next(self.numbers)}.json")
