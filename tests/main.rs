@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod harness;
+mod smtp;
 mod written_log;
 
 mod architecture;
@@ -22,6 +23,7 @@ mod lists;
 mod live;
 mod log_care;
 mod log_check;
+mod mail;
 mod openapi;
 mod plans;
 mod processes;
