@@ -202,6 +202,19 @@ impl Place {
         )
     }
 
+    /// A task-worker that makes emails of what `settings` say, and looks addresses up at `queries`.
+    pub async fn task_worker(&self, queries: &Service, settings: &[&str]) -> Service {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let nats_url = self.servers.nats.url();
+        let ours =
+            ["service", "--namespace", &self.namespace, "--nats-url", &nats_url, "--query-url", &queries.url];
+        let config = task_worker::Config::parse_from(ours.iter().chain(settings));
+        let shutdown = Shutdown::new();
+        let serve = task_worker::serve(listener, config, domain::policies::ALL, shutdown.clone());
+        Service { url, shutdown, task: tokio::spawn(serve) }
+    }
+
     pub async fn nats(&self) -> Client {
         service_kit::nats::connect(&self.servers.nats.url(), "test").await.unwrap()
     }

@@ -40,5 +40,6 @@ mod standby;
 mod state_store;
 mod storm;
 mod takeover;
+mod tasks;
 mod wakening;
 mod writers;

@@ -43,6 +43,7 @@ use attempt::Attempts;
 use effect::{Effects, Rows};
 use mail::Mailer;
 use metrics::Metrics;
+use monitor::Monitor;
 use pace::{Pace, State};
 use planner::Planner;
 use queue::Queue;
@@ -111,10 +112,11 @@ pub async fn serve(
     tasks.spawn(load::follow(client, namespace, config.pace.regions, thresholds, keeping, shutdown.clone()));
     tasks.spawn(planner.run(shutdown.clone()));
     tasks.spawn(worker.run(shutdown.clone()));
-    tasks.spawn(monitor::run(log.clone(), queue.clone(), by_priority, status.clone(), shutdown.clone()));
+    let monitor = Monitor { log: log.clone(), queue: queue.clone(), policies: by_priority.into(), status };
+    tasks.spawn(monitor.clone().run(shutdown.clone()));
 
     tracing::info!(address = %listener.local_addr()?, instance = %me, "doing tasks");
-    let routes = routes::routes(status, Letters::new(queue, log, policies));
+    let routes = routes::routes(monitor, Letters::new(queue, log, policies));
     let served = service_kit::http::serve(listener, routes, health, &config.http, shutdown.clone()).await;
     shutdown.cancel();
     let _ = timeout(FINISH_TIME_MAX, async { while tasks.join_next().await.is_some() {} }).await;

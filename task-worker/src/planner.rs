@@ -122,16 +122,20 @@ impl Planner {
 
     /// Plans for ever.
     async fn plan(&self) -> Result<(), Trouble> {
+        self.queue.ensure(self.log.replicas()).await?;
         let mut stored = self.start_policies(self.queue.progress().await?).await?;
         let mut progress = stored.progress.clone();
         let mut follower = self.log.follow(self.place(&progress).await?);
         loop {
-            let frames = match follower.available().await? {
-                frames if frames.is_empty() => follower.next().await?,
-                frames => frames,
-            };
-            stored = self.plan_frames(&frames, follower.checkpoint(), &mut progress, stored).await?;
-            self.seen(&progress);
+            let frames = follower.available().await?;
+            if !frames.is_empty() {
+                stored = self.plan_frames(&frames, follower.checkpoint(), &mut progress, stored).await?;
+            }
+            self.health.pass(HEALTH);
+            self.status.plans(self.seen_by_all(&progress));
+            if frames.is_empty() {
+                follower.wait().await;
+            }
         }
     }
 
@@ -203,7 +207,7 @@ impl Planner {
     }
 
     async fn store(&self, plan: Plan, progress: Progress, after: &Stored) -> Result<Stored, Trouble> {
-        while !plan.tasks.is_empty() && self.queue.len().await? >= QUEUE_MAX {
+        while !plan.tasks.is_empty() && self.queue.count().await? >= QUEUE_MAX {
             self.status.cannot_plan(&format!("the queue has {QUEUE_MAX} tasks; more stay owed in the log"));
             sleep(FULL_DELAY).await;
         }
@@ -217,11 +221,6 @@ impl Planner {
             sleep(GATHER).await;
         }
         Ok(stored)
-    }
-
-    fn seen(&self, progress: &Progress) {
-        self.health.pass(HEALTH);
-        self.status.plans(self.seen_by_all(progress));
     }
 }
 

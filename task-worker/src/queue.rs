@@ -29,6 +29,7 @@ use async_nats::{
     },
 };
 use bytes::Bytes;
+use domain::policy::Definition;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
@@ -97,17 +98,17 @@ impl Queue {
         }
     }
 
-    /// Makes what is missing on the server, with so many copies.
-    pub async fn ensure(
-        &self,
-        policies: impl IntoIterator<Item = &str>,
-        replicas: usize,
-    ) -> Result<(), QueueError> {
-        self.lock().clear();
+    /// Makes the streams, if they are missing on the server, with so many copies.
+    pub async fn ensure(&self, replicas: usize) -> Result<(), QueueError> {
         streams::ensure(&self.jetstream, streams::tasks(&self.namespace), replicas).await?;
-        streams::ensure(&self.jetstream, streams::dead_letters(&self.namespace), replicas).await?;
+        streams::ensure(&self.jetstream, streams::dead_letters(&self.namespace), replicas).await
+    }
+
+    /// Makes what is needed to take tasks of these policies.
+    pub async fn ensure_consumers(&self, policies: &[&'static Definition]) -> Result<(), QueueError> {
+        self.lock().clear();
         for policy in policies {
-            self.ensure_consumer(policy).await?;
+            self.ensure_consumer(policy.name).await?;
         }
         Ok(())
     }
@@ -126,7 +127,7 @@ impl Queue {
     }
 
     /// All tasks that are not done, dead letters aside.
-    pub async fn len(&self) -> Result<u64, QueueError> {
+    pub async fn count(&self) -> Result<u64, QueueError> {
         let stream = self.answered(self.jetstream.get_stream(&self.tasks)).await?;
         let messages = stream.map_err(QueueError::unavailable)?.cached_info().state.messages;
         // One message tells how far the log was planned.

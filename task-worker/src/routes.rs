@@ -11,8 +11,9 @@ use service_kit::{Problem, problem::Kind};
 
 use crate::{
     letters::{LIST_MAX, Letter, Letters, List, REASON_CHARS_MAX},
+    monitor::Monitor,
     queue::{QueueError, TaskId},
-    status::{Report, Status},
+    status::Report,
 };
 
 const NO_DEAD_LETTER: Kind = Kind::new(404, "no-dead-letter", "There is no such dead letter");
@@ -20,8 +21,8 @@ const REASON_REQUIRED: Kind = Kind::new(400, "reason-required", "This takes a re
 const TASKS_UNAVAILABLE: Kind =
     Kind::new(503, "tasks-unavailable", "The tasks cannot be reached at the moment");
 
-pub fn routes(status: Status, letters: Letters) -> Router {
-    let tasks = Router::new().route("/tasks", get(tasks)).with_state(status);
+pub fn routes(monitor: Monitor, letters: Letters) -> Router {
+    let tasks = Router::new().route("/tasks", get(tasks)).with_state(monitor);
     Router::new()
         .route("/dead-letters", get(list))
         .route("/dead-letters/{id}", get(read))
@@ -31,8 +32,9 @@ pub fn routes(status: Status, letters: Letters) -> Router {
         .merge(tasks)
 }
 
-async fn tasks(State(status): State<Status>) -> Json<Report> {
-    Json(status.report())
+async fn tasks(State(monitor): State<Monitor>) -> Json<Report> {
+    monitor.look().await;
+    Json(monitor.status.report())
 }
 
 #[derive(Deserialize)]

@@ -81,8 +81,8 @@ impl Worker {
 
     /// Ends only with an error.
     async fn work(&mut self, running: &mut JoinSet<()>) -> Result<(), QueueError> {
-        let names = self.policies.iter().map(|policy| policy.name);
-        self.attempts.queue.ensure(names, self.replicas).await?;
+        self.attempts.queue.ensure(self.replicas).await?;
+        self.attempts.queue.ensure_consumers(&self.policies).await?;
         let mut hints = self.attempts.queue.hints().await?;
         self.health.pass(HEALTH);
         loop {
@@ -105,7 +105,7 @@ impl Worker {
                 return Ok(TRICKLE_EVERY);
             }
             Flow::OneToTry if running.is_empty() => {
-                let begun = self.begin(running, 1, |_| true).await?;
+                let begun = self.begin(running, 1).await?;
                 return Ok(if begun == 0 { LOOK_EVERY } else { TRICKLE_EVERY });
             }
             Flow::OneToTry => return Ok(TRICKLE_EVERY),
@@ -114,12 +114,12 @@ impl Worker {
         self.status.works(&pace, "");
         match pace.state {
             State::Rising | State::Full => {
-                let begun = self.begin(running, free(pace.slots), |_| true).await?;
+                let begun = self.begin(running, free(pace.slots)).await?;
                 Ok(if begun == 0 { LOOK_EVERY } else { Duration::ZERO })
             }
             State::Blind => {
                 let allowed = self.trickle.allowed(Instant::now()).min(free(self.concurrency));
-                let begun = self.begin(running, allowed, |_| true).await?;
+                let begun = self.begin(running, allowed).await?;
                 self.trickle.take(begun);
                 Ok(TRICKLE_EVERY)
             }
@@ -127,15 +127,10 @@ impl Worker {
         }
     }
 
-    /// Begins up to `count` tasks of the policies that are asked for; how many there were.
-    async fn begin(
-        &self,
-        running: &mut JoinSet<()>,
-        count: usize,
-        of: impl Fn(&Definition) -> bool,
-    ) -> Result<usize, QueueError> {
+    /// Begins up to `count` tasks; how many there were.
+    async fn begin(&self, running: &mut JoinSet<()>, count: usize) -> Result<usize, QueueError> {
         let mut begun = 0;
-        for policy in self.policies.iter().filter(|policy| of(policy)) {
+        for &policy in &self.policies {
             if begun == count {
                 break;
             }

@@ -176,7 +176,7 @@ async def main(folder, options):
         server = await asyncio.start_server(lambda *streams: refuse(options, *streams), "127.0.0.1", 0)
     else:
         protocol, implicit = make(loop, folder, options)
-        server = await loop.create_server(protocol, "127.0.0.1", 0, ssl=implicit)
+        server = await loop.create_server(protocol, "127.0.0.1", options.get("port", 0), ssl=implicit)
     print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
     # Whoever started this server holds the other end, so that none outlives its test.
     await loop.run_in_executor(None, sys.stdin.buffer.read)
