@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tower::Service;
 
 use super::{
+    is_the_frames,
     limits::HttpLimits,
     stall::{Stall, Stalled, StallingBody},
     stream::PatientStream,
@@ -29,12 +30,19 @@ use super::{
 };
 use crate::{
     Shutdown,
+    load::Load,
     problem::{Problem, kinds::ANSWER_TIMEOUT},
 };
 
 /// Answers the requests of one connection, until the client leaves or is too slow; after `shutdown`, only the
 /// one that is under way.
-pub async fn serve(stream: TcpStream, router: Router, limits: Arc<HttpLimits>, shutdown: Shutdown) {
+pub async fn serve(
+    stream: TcpStream,
+    router: Router,
+    load: Option<Load>,
+    limits: Arc<HttpLimits>,
+    shutdown: Shutdown,
+) {
     // Small answers must not wait for an acknowledgement of the one before. Fails only if the client is gone.
     let _ = stream.set_nodelay(true);
     let turn = Turn::opened();
@@ -42,7 +50,18 @@ pub async fn serve(stream: TcpStream, router: Router, limits: Arc<HttpLimits>, s
     let mut patience = Patience::new(turn.clone(), &limits);
     let stall = Stall::after(limits.stall_timeout());
     let io = TokioIo::new(PatientStream::new(stream, turn.clone(), stall));
-    let service = service_fn(|request| answer(router.clone(), request, turn.take(), &limits));
+    let service = service_fn(|request| {
+        let turn = turn.take();
+        let load = load.as_ref().filter(|_| !is_the_frames(request.uri().path()));
+        let answering = answer(router.clone(), request, &limits);
+        async move {
+            let answer = match load {
+                Some(load) => load.measure(answering).await,
+                None => answering.await,
+            };
+            Ok::<_, Infallible>(answer.map(|body| AnswerBody { body, _turn: turn }))
+        }
+    });
     let mut connection = pin!(hyper.serve_connection(io, service));
     // A token of its own, because each look at one takes its lock.
     let leaving = shutdown.child_token();
@@ -64,30 +83,22 @@ pub async fn serve(stream: TcpStream, router: Router, limits: Arc<HttpLimits>, s
     }
 }
 
-async fn answer(
-    mut router: Router,
-    request: Request<Incoming>,
-    turn: ServiceTurn,
-    limits: &HttpLimits,
-) -> Result<Response<AnswerBody>, Infallible> {
+async fn answer(mut router: Router, request: Request<Incoming>, limits: &HttpLimits) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let answer = match limits.check_head(&head) {
-        Err(problem) => problem.into_response(),
-        Ok(()) => {
-            let body = Body::new(StallingBody::new(body, limits.stall_timeout()));
-            let mut answering = pin!(router.call(Request::from_parts(head, body)));
-            let mut stall = Stall::after(limits.answer_timeout());
-            let in_time = poll_fn(|context| {
-                let polled = answering.as_mut().poll(context);
-                stall.watch(context, polled)
-            });
-            match in_time.await {
-                Ok(answer) => answer?,
-                Err(Stalled) => too_late().into_response(),
-            }
-        }
-    };
-    Ok(answer.map(|body| AnswerBody { body, _turn: turn }))
+    if let Err(problem) = limits.check_head(&head) {
+        return problem.into_response();
+    }
+    let body = Body::new(StallingBody::new(body, limits.stall_timeout()));
+    let mut answering = pin!(router.call(Request::from_parts(head, body)));
+    let mut stall = Stall::after(limits.answer_timeout());
+    let in_time = poll_fn(|context| {
+        let polled = answering.as_mut().poll(context);
+        stall.watch(context, polled)
+    });
+    match in_time.await {
+        Ok(Ok(answer)) => answer,
+        Err(Stalled) => too_late().into_response(),
+    }
 }
 
 fn too_late() -> Problem {
