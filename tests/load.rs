@@ -97,8 +97,8 @@ async fn a_request_under_way_counts_until_it_is_answered() {
             join_all((0..3).map(|_| waiting(&world.queries, "/accounts", 1))).await;
         })
         .await;
-    let most = reports.iter().max_by_key(|report| report.in_flight).unwrap();
-    assert_eq!((most.in_flight, most.queued), (3, 3), "{reports:?}");
+    assert!(reports.iter().all(|report| report.in_flight <= 3), "{reports:?}");
+    assert!(reports.iter().any(|report| (report.in_flight, report.queued) == (3, 3)), "{reports:?}");
     until("nothing is under way", async || ear.next().await.in_flight == 0).await;
 }
 
