@@ -50,18 +50,7 @@ pub async fn serve(
     let mut patience = Patience::new(turn.clone(), &limits);
     let stall = Stall::after(limits.stall_timeout());
     let io = TokioIo::new(PatientStream::new(stream, turn.clone(), stall));
-    let service = service_fn(|request| {
-        let turn = turn.take();
-        let load = load.as_ref().filter(|_| !is_the_frames(request.uri().path()));
-        let answering = answer(router.clone(), request, &limits);
-        async move {
-            let answer = match load {
-                Some(load) => load.measure(answering).await,
-                None => answering.await,
-            };
-            Ok::<_, Infallible>(answer.map(|body| AnswerBody { body, _turn: turn }))
-        }
-    });
+    let service = service_fn(|request| answer(router.clone(), load.as_ref(), request, turn.take(), &limits));
     let mut connection = pin!(hyper.serve_connection(io, service));
     // A token of its own, because each look at one takes its lock.
     let leaving = shutdown.child_token();
@@ -83,19 +72,41 @@ pub async fn serve(
     }
 }
 
-async fn answer(mut router: Router, request: Request<Incoming>, limits: &HttpLimits) -> Response<Body> {
+async fn answer(
+    mut router: Router,
+    load: Option<&Load>,
+    request: Request<Incoming>,
+    turn: ServiceTurn,
+    limits: &HttpLimits,
+) -> Result<Response<AnswerBody>, Infallible> {
     let (head, body) = request.into_parts();
-    if let Err(problem) = limits.check_head(&head) {
-        return problem.into_response();
-    }
-    let body = Body::new(StallingBody::new(body, limits.stall_timeout()));
-    let mut answering = pin!(router.call(Request::from_parts(head, body)));
+    let answer = match limits.check_head(&head) {
+        Err(problem) => problem.into_response(),
+        Ok(()) => {
+            let load = load.filter(|_| !is_the_frames(head.uri.path()));
+            let body = Body::new(StallingBody::new(body, limits.stall_timeout()));
+            let mut answering = pin!(router.call(Request::from_parts(head, body)));
+            // Borrows what it polls: a future that is handed on by value is copied each time.
+            let in_time = in_time(answering.as_mut(), limits);
+            match load {
+                Some(load) => load.measure(in_time).await,
+                None => in_time.await,
+            }
+        }
+    };
+    Ok(answer.map(|body| AnswerBody { body, _turn: turn }))
+}
+
+async fn in_time(
+    mut answering: Pin<&mut impl Future<Output = Result<Response<Body>, Infallible>>>,
+    limits: &HttpLimits,
+) -> Response<Body> {
     let mut stall = Stall::after(limits.answer_timeout());
-    let in_time = poll_fn(|context| {
+    let polling = poll_fn(|context| {
         let polled = answering.as_mut().poll(context);
         stall.watch(context, polled)
     });
-    match in_time.await {
+    match polling.await {
         Ok(Ok(answer)) => answer,
         Err(Stalled) => too_late().into_response(),
     }
