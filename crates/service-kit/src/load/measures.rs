@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Threads that are busy for so much of the time have nothing left: what comes on top waits. Not all of the time,
 /// because clients and servers that share the machine have their turns, and threads are idle while these do.
-pub const UTILISATION_MAX: f64 = 0.75;
+pub const UTILISATION_MAX: f64 = 0.8;
 /// The pressure of a service that refuses requests because of load, whatever else it measures.
 const PRESSURE_SHEDDING: f64 = 1.5;
 
@@ -100,13 +100,13 @@ mod tests {
 
     #[test]
     fn a_service_at_rest_is_under_no_pressure() {
-        says(AT_REST, 0.013, "utilisation 1 % of 75 %");
-        says(Measures { utilisation: 0.0, p99: Duration::ZERO, ..AT_REST }, 0.0, "utilisation 0 % of 75 %");
+        says(AT_REST, 0.0125, "utilisation 1 % of 80 %");
+        says(Measures { utilisation: 0.0, p99: Duration::ZERO, ..AT_REST }, 0.0, "utilisation 0 % of 80 %");
     }
 
     #[test]
     fn each_measure_presses_by_its_share_of_its_limit() {
-        says(Measures { utilisation: 0.375, ..AT_REST }, 0.5, "utilisation 38 % of 75 %");
+        says(Measures { utilisation: 0.4, ..AT_REST }, 0.5, "utilisation 40 % of 80 %");
         says(Measures { in_flight: 5_000, ..AT_REST }, 0.5, "5000 of 10000 requests in flight");
         says(Measures { queued: 1_000, ..AT_REST }, 1.0, "1000 of 1000 queued");
         says(Measures { p99: Duration::from_millis(100), ..AT_REST }, 2.0, "p99 100.0 ms of 50 ms");
