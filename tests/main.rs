@@ -21,6 +21,7 @@ mod instance;
 mod limits;
 mod lists;
 mod live;
+mod load;
 mod log_care;
 mod log_check;
 mod mail;

@@ -72,6 +72,14 @@ impl Gateway {
         self.0.route.borrow().clone()
     }
 
+    /// Commands that are queued here, are being decided, or are with the instance that writes.
+    pub fn under_way(&self) -> usize {
+        let Inner { queue, under_way, .. } = &*self.0;
+        // Commands whose clients are gone, and those that other instances forward, are only in the queue.
+        let queued = queue.max_capacity() - queue.capacity();
+        queued.max(queue.max_capacity() - under_way.available_permits())
+    }
+
     /// Has the command decided. What follows does not depend on the caller's waiting for it.
     pub async fn submit(&self, request: Request) -> Answer {
         let Ok(_permit) = self.0.under_way.try_acquire() else { return Err(Refusal::Overloaded) };

@@ -15,7 +15,12 @@ mod writer;
 use std::{net::SocketAddr, path::PathBuf, pin::pin, time::Duration};
 
 use event_log::EventLog;
-use service_kit::{Health, Shutdown, config, http::HttpLimits, nats};
+use service_kit::{
+    Health, Shutdown, config,
+    http::HttpLimits,
+    load::{Load, LoadArgs, Queue},
+    nats,
+};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -33,7 +38,7 @@ const WRITER_FINISH_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The command-service takes commands over HTTP and appends their events to the log.
 #[derive(clap::Parser, Clone, Debug)]
-#[command(name = "command-service", version)]
+#[command(name = "command-service", version, mut_arg("p99_target_ms", |arg| arg.default_value("100")))]
 pub struct Config {
     /// Address to listen on.
     #[arg(long, env = "HEADWATER_LISTEN", default_value = "127.0.0.1:8081", value_parser = config::listen_address)]
@@ -62,6 +67,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub http: HttpLimits,
+
+    #[command(flatten)]
+    pub load: LoadArgs,
 }
 
 /// Serves until `shutdown`; then finishes the requests that are under way and leaves.
@@ -75,7 +83,8 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
 
     let (sender, queue) = mpsc::channel(config.queue_commands_max);
     let (route, routed) = watch::channel(Route::Nowhere);
-    let gateway = Gateway::new(sender, routed, client, &config.service.namespace);
+    let gateway = Gateway::new(sender, routed, client.clone(), &config.service.namespace);
+    let load = Load::new("command-service", me, config.load, queue_of(&gateway, config.queue_commands_max));
     let writer = Writer {
         log,
         me,
@@ -89,9 +98,12 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
     let durability = durability::Check::start(writer.log.clone(), config.durability).await?;
     let mut writer = AbortOnDropHandle::new(writer.spawn());
     let _forwarded = AbortOnDropHandle::new(tokio::spawn(gateway::serve_forwarded(gateway.clone(), me)));
+    let saying = load.clone().run(client, config.service.namespace, shutdown.clone());
+    let _saying = AbortOnDropHandle::new(tokio::spawn(saying));
     let leaving = shutdown.clone();
     let routes = http::routes(gateway, config.queue_commands_max, shutdown.clone());
-    let mut serving = pin!(service_kit::http::serve(listener, routes, health, &config.http, shutdown));
+    let service = service_kit::http::Service { routes, health, load: Some(load) };
+    let mut serving = pin!(service_kit::http::serve(listener, service, &config.http, shutdown));
     tokio::select! {
         served = &mut serving => served?,
         Err(error) = durability.go_on() => return Err(error.into()),
@@ -103,4 +115,9 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
     }
     let _ = tokio::time::timeout(WRITER_FINISH_TIME_MAX, writer).await;
     Ok(())
+}
+
+fn queue_of(gateway: &Gateway, queue_commands_max: usize) -> Queue {
+    let gateway = gateway.clone();
+    Queue { length: Box::new(move || gateway.under_way() as u64), max: queue_commands_max as u64 }
 }

@@ -27,7 +27,7 @@ use std::{str::FromStr, sync::Arc, time::Duration};
 use anyhow::Context;
 use domain::view::Definition;
 use event_log::EventLog;
-use service_kit::{Health, Shutdown};
+use service_kit::{Health, Shutdown, http};
 use sqlx::postgres::PgConnectOptions;
 use tokio::{net::TcpListener, task::JoinSet};
 use uuid::Uuid;
@@ -83,8 +83,8 @@ pub async fn serve(
     tasks.spawn(monitor::run(log, status.clone(), shutdown.clone()));
 
     tracing::info!(address = %listener.local_addr()?, instance = %me, "folding views");
-    let routes = routes::routes(status, options);
-    let served = service_kit::http::serve(listener, routes, health, &config.http, shutdown.clone()).await;
+    let service = http::Service { routes: routes::routes(status, options), health, load: None };
+    let served = http::serve(listener, service, &config.http, shutdown.clone()).await;
     shutdown.cancel();
     let _ = tokio::time::timeout(FINISH_TIMEOUT, tasks.join_all()).await;
     served.context("the HTTP server failed")

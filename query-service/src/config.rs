@@ -6,13 +6,14 @@ use clap::{Args, Parser};
 use service_kit::{
     config::{PostgresArgs, ServiceArgs, listen_address},
     http::HttpLimits,
+    load::LoadArgs,
 };
 
 use crate::freshness::WAIT_MAX_S;
 
 /// Answers queries from the views in Postgres.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "query-service", version)]
+#[command(name = "query-service", version, mut_arg("p99_target_ms", |arg| arg.default_value("50")))]
 pub struct Config {
     /// Address to listen at.
     #[arg(long, env = "HEADWATER_LISTEN", default_value = "127.0.0.1:8082", value_parser = listen_address)]
@@ -39,6 +40,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub http: HttpLimits,
+
+    #[command(flatten)]
+    pub load: LoadArgs,
 }
 
 impl Config {

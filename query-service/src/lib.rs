@@ -37,11 +37,16 @@ mod watcher;
 use std::sync::Arc;
 
 use anyhow::Context;
-use service_kit::{Health, Shutdown};
+use service_kit::{
+    Health, Shutdown, http,
+    load::{Load, Queue},
+    nats,
+};
 use tokio::{
     net::TcpListener,
     sync::{Notify, Semaphore, watch},
 };
+use uuid::Uuid;
 
 pub use config::{Bounds, Config};
 pub use inspect::Inspector;
@@ -59,6 +64,8 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
     let standby =
         standby_options.clone().map(|options| (database::Database::new(options, bounds), wellness.clone()));
     let databases = database::Databases::new(database::Database::new(options.clone(), bounds), standby);
+    let client = nats::connect(&config.service.nats_url, "query-service").await;
+    let client = client.context("the URL of NATS cannot be used")?;
     let health = Health::starting([watcher::HEALTH]);
     let positions = Arc::new(positions::Positions::new(bounds.max_waiting));
     let reload = Arc::new(Notify::new());
@@ -73,7 +80,8 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
         health: health.clone(),
     };
     let listener_to_signals = signals::Listener {
-        service: config.service,
+        client: client.clone(),
+        namespace: config.service.namespace.clone(),
         known: knowing.clone(),
         positions: positions.clone(),
         reload: reload.clone(),
@@ -88,6 +96,8 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
         shutdown: shutdown.clone(),
     };
     let in_flight = Arc::new(Semaphore::new(bounds.max_in_flight as usize));
+    let queue = queue_of(in_flight.clone(), bounds.max_in_flight as usize);
+    let load = Load::new("query-service", Uuid::now_v7(), config.load, queue);
     let app = routes::App {
         reader,
         metrics: metrics::Metrics::new(cache, in_flight.clone(), bounds.max_in_flight as usize),
@@ -98,14 +108,20 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
         tokio::spawn(standby::watch(options, wellness, shutdown.clone()));
     }
 
-    // Both end with `shutdown`, which also is what ends the server below.
+    // All end with `shutdown`, which also is what ends the server below.
     let watching = tokio::spawn(watcher.run(shutdown.clone()));
     let listening = tokio::spawn(listener_to_signals.run(shutdown.clone()));
+    let saying = tokio::spawn(load.clone().run(client, config.service.namespace, shutdown.clone()));
     tracing::info!(address = %listener.local_addr()?, "serving queries");
-    let served =
-        service_kit::http::serve(listener, routes::routes(app), health, &config.http, shutdown.clone()).await;
+    let service = http::Service { routes: routes::routes(app), health, load: Some(load) };
+    let served = http::serve(listener, service, &config.http, shutdown.clone()).await;
     shutdown.cancel();
-    let _ = tokio::join!(watching, listening);
+    let _ = tokio::join!(watching, listening, saying);
     databases.close().await;
     served.context("the HTTP server failed")
+}
+
+/// The queries under way.
+fn queue_of(in_flight: Arc<Semaphore>, max: usize) -> Queue {
+    Queue { length: Box::new(move || (max - in_flight.available_permits()) as u64), max: max as u64 }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::http::HeaderValue;
-use service_kit::{Problem, Shutdown};
+use service_kit::{Problem, Shutdown, load::uncounted};
 use tokio::{
     sync::{Notify, watch},
     time::{sleep, sleep_until, timeout},
@@ -134,7 +134,7 @@ impl Reader {
                 return Err(Failure::Problem(behind(plan, asked, answer.position)));
             }
             // The news was ahead of the database; do not ask it again at once.
-            sleep_until((tokio::time::Instant::now() + POLL_EVERY).min(deadline)).await;
+            uncounted(sleep_until((tokio::time::Instant::now() + POLL_EVERY).min(deadline))).await;
         }
     }
 
@@ -152,11 +152,14 @@ impl Reader {
         let Some(_place) = self.positions.wait() else {
             return Err(overloaded("Too many queries are waiting for a position."));
         };
-        tokio::select! {
-            _ = position.wait_for(|position| *position >= asked.position) => {}
-            () = sleep_until(deadline) => {}
-            () = self.shutdown.cancelled() => {}
-        }
+        uncounted(async {
+            tokio::select! {
+                _ = position.wait_for(|position| *position >= asked.position) => {}
+                () = sleep_until(deadline) => {}
+                () = self.shutdown.cancelled() => {}
+            }
+        })
+        .await;
         Ok(())
     }
 

@@ -6,9 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use async_nats::Client;
 use futures::StreamExt;
 use serde::Deserialize;
-use service_kit::{Shutdown, config::ServiceArgs};
+use service_kit::Shutdown;
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -36,7 +37,8 @@ struct Signal {
 }
 
 pub struct Listener {
-    pub service: ServiceArgs,
+    pub client: Client,
+    pub namespace: String,
     pub known: watch::Receiver<Known>,
     pub positions: Arc<Positions>,
     /// Asks for the catalog to be read again.
@@ -62,8 +64,7 @@ impl Listener {
 
     /// Returns when the subscription ends, which it does not while the client reconnects by itself.
     async fn listen(&self) -> anyhow::Result<()> {
-        let client = service_kit::nats::connect(&self.service.nats_url, "query-service").await?;
-        let mut signals = client.subscribe(format!("{}.signals.*", self.service.namespace)).await?;
+        let mut signals = self.client.subscribe(format!("{}.signals.*", self.namespace)).await?;
         while let Some(message) = signals.next().await {
             match serde_json::from_slice(&message.payload) {
                 Ok(signal) => self.hear(&signal),

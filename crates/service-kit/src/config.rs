@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 #[derive(Args, Clone, Debug)]
 pub struct ServiceArgs {
     /// Prefix of every stream and subject, so that environments can share a NATS server.
-    #[arg(long, env = "HEADWATER_NAMESPACE", default_value = "headwater", value_parser = namespace)]
+    #[arg(long, env = "HEADWATER_NAMESPACE", default_value = "headwater", value_parser = subject_token)]
     pub namespace: String,
 
     /// URL of the NATS server, or several separated by commas.
@@ -48,8 +48,8 @@ impl std::fmt::Debug for PostgresArgs {
     }
 }
 
-/// A namespace becomes part of stream names and subjects, so it may only hold what both allow.
-fn namespace(text: &str) -> Result<String, String> {
+/// What becomes part of stream names and subjects may only hold what both allow.
+pub(crate) fn subject_token(text: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if text.is_empty() || text.len() > 64 || !text.chars().all(allowed) {
         return Err("expected 1 to 64 letters, digits, `-` or `_`".into());

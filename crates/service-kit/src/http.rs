@@ -28,6 +28,7 @@ pub use limits::HttpLimits;
 
 use crate::{
     Health, Shutdown,
+    load::Load,
     problem::{self, Problem, kinds},
     telemetry,
 };
@@ -37,23 +38,41 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| anyhow::anyhow!("cannot listen on {address}: {error}"))
 }
 
-/// Serves `routes` inside the frame until `shutdown`, then finishes the requests that are under way.
+const LIVE: &str = "/health/live";
+const READY: &str = "/health/ready";
+const METRICS: &str = "/metrics";
+const PROBLEMS: &str = "/problems/";
+
+/// What a service puts into the frame.
+pub struct Service {
+    pub routes: Router,
+    pub health: Health,
+    /// Measures the requests for `routes`, if the service says its load.
+    pub load: Option<Load>,
+}
+
+/// Serves `service` inside the frame until `shutdown`, then finishes the requests that are under way.
 pub async fn serve(
     listener: TcpListener,
-    routes: Router,
-    health: Health,
+    service: Service,
     limits: &HttpLimits,
     shutdown: Shutdown,
 ) -> std::io::Result<()> {
+    let Service { routes, health, load } = service;
     let router = routes
-        .route("/health/live", get(|| async { "live\n" }))
-        .route("/health/ready", get(ready).with_state(health))
-        .route("/metrics", get(metrics))
-        .route("/problems/{code}", get(problem_page))
+        .route(LIVE, get(|| async { "live\n" }))
+        .route(READY, get(ready).with_state(health))
+        .route(METRICS, get(metrics))
+        .route(&format!("{PROBLEMS}{{code}}"), get(problem_page))
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked));
-    server::serve(listener, router, limits, shutdown).await
+    server::serve(listener, router, load, limits, shutdown).await
+}
+
+/// Whether the frame answers this by itself, whatever the service is.
+fn is_the_frames(path: &str) -> bool {
+    matches!(path, LIVE | READY | METRICS) || path.starts_with(PROBLEMS)
 }
 
 async fn ready(State(health): State<Health>) -> Result<&'static str, Problem> {

@@ -1,5 +1,5 @@
 //! What every Headwater service shares, and nothing that knows a domain: configuration, problems
-//! (RFC 9457), health, telemetry, the HTTP frame, the common parts of OpenAPI documents, and shutdown.
+//! (RFC 9457), health, telemetry, what it says of its load, the HTTP frame, the common parts of OpenAPI documents, and shutdown.
 
 pub mod config;
 pub mod health;

@@ -133,6 +133,8 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(&self)).into_response();
+        // For those within this process through whom the answer passes.
+        response.extensions_mut().insert(self.0.kind);
         let response_headers = response.headers_mut();
         response_headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         response_headers.extend(self.0.headers);

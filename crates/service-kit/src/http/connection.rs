@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tower::Service;
 
 use super::{
+    is_the_frames,
     limits::HttpLimits,
     stall::{Stall, Stalled, StallingBody},
     stream::PatientStream,
@@ -29,12 +30,19 @@ use super::{
 };
 use crate::{
     Shutdown,
+    load::Load,
     problem::{Problem, kinds::ANSWER_TIMEOUT},
 };
 
 /// Answers the requests of one connection, until the client leaves or is too slow; after `shutdown`, only the
 /// one that is under way.
-pub async fn serve(stream: TcpStream, router: Router, limits: Arc<HttpLimits>, shutdown: Shutdown) {
+pub async fn serve(
+    stream: TcpStream,
+    router: Router,
+    load: Option<Load>,
+    limits: Arc<HttpLimits>,
+    shutdown: Shutdown,
+) {
     // Small answers must not wait for an acknowledgement of the one before. Fails only if the client is gone.
     let _ = stream.set_nodelay(true);
     let turn = Turn::opened();
@@ -42,7 +50,7 @@ pub async fn serve(stream: TcpStream, router: Router, limits: Arc<HttpLimits>, s
     let mut patience = Patience::new(turn.clone(), &limits);
     let stall = Stall::after(limits.stall_timeout());
     let io = TokioIo::new(PatientStream::new(stream, turn.clone(), stall));
-    let service = service_fn(|request| answer(router.clone(), request, turn.take(), &limits));
+    let service = service_fn(|request| answer(router.clone(), load.as_ref(), request, turn.take(), &limits));
     let mut connection = pin!(hyper.serve_connection(io, service));
     // A token of its own, because each look at one takes its lock.
     let leaving = shutdown.child_token();
@@ -66,6 +74,7 @@ pub async fn serve(stream: TcpStream, router: Router, limits: Arc<HttpLimits>, s
 
 async fn answer(
     mut router: Router,
+    load: Option<&Load>,
     request: Request<Incoming>,
     turn: ServiceTurn,
     limits: &HttpLimits,
@@ -74,20 +83,33 @@ async fn answer(
     let answer = match limits.check_head(&head) {
         Err(problem) => problem.into_response(),
         Ok(()) => {
+            let load = load.filter(|_| !is_the_frames(head.uri.path()));
             let body = Body::new(StallingBody::new(body, limits.stall_timeout()));
             let mut answering = pin!(router.call(Request::from_parts(head, body)));
-            let mut stall = Stall::after(limits.answer_timeout());
-            let in_time = poll_fn(|context| {
-                let polled = answering.as_mut().poll(context);
-                stall.watch(context, polled)
-            });
-            match in_time.await {
-                Ok(answer) => answer?,
-                Err(Stalled) => too_late().into_response(),
+            // Borrows what it polls: a future that is handed on by value is copied each time.
+            let in_time = in_time(answering.as_mut(), limits);
+            match load {
+                Some(load) => load.measure(in_time).await,
+                None => in_time.await,
             }
         }
     };
     Ok(answer.map(|body| AnswerBody { body, _turn: turn }))
+}
+
+async fn in_time(
+    mut answering: Pin<&mut impl Future<Output = Result<Response<Body>, Infallible>>>,
+    limits: &HttpLimits,
+) -> Response<Body> {
+    let mut stall = Stall::after(limits.answer_timeout());
+    let polling = poll_fn(|context| {
+        let polled = answering.as_mut().poll(context);
+        stall.watch(context, polled)
+    });
+    match polling.await {
+        Ok(Ok(answer)) => answer,
+        Err(Stalled) => too_late().into_response(),
+    }
 }
 
 fn too_late() -> Problem {

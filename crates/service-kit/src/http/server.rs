@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{connection, limits::HttpLimits, open_files, refusal::Refusals};
-use crate::{Shutdown, telemetry};
+use crate::{Shutdown, load::Load, telemetry};
 
 /// After `shutdown`, requests under way get this long to finish; a client that never sends the end of its
 /// request must not keep the service from leaving.
@@ -26,10 +26,14 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 pub async fn serve(
     listener: TcpListener,
     router: Router,
+    load: Option<Load>,
     limits: &HttpLimits,
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let connections_max = open_files::make_room(limits.http_connections_max);
+    if let Some(load) = &load {
+        load.set_in_flight_max(connections_max);
+    }
     let limits = Arc::new(limits.clone());
     let metrics = Metrics::new(listener.local_addr()?);
     let mut connections = JoinSet::new();
@@ -43,7 +47,8 @@ pub async fn serve(
             stream = accept(&listener) => stream,
         };
         if connections.len() < connections_max {
-            let serving = connection::serve(stream, router.clone(), limits.clone(), shutdown.clone());
+            let serving =
+                connection::serve(stream, router.clone(), load.clone(), limits.clone(), shutdown.clone());
             let open = metrics.opened();
             connections.spawn(async move {
                 serving.await;
@@ -51,6 +56,7 @@ pub async fn serve(
             });
         } else {
             metrics.refused();
+            load.as_ref().inspect(|load| load.shed());
             refusals.refuse(stream);
         }
     }

@@ -10,7 +10,9 @@ use axum::body::HttpBody;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::load;
 
 /// Nothing went on for as long as was allowed.
 #[derive(Debug, thiserror::Error)]
@@ -46,11 +48,13 @@ impl Stall {
 pub struct StallingBody {
     body: Incoming,
     stall: Stall,
+    /// Since when the service waits for what comes next.
+    waiting: Option<Instant>,
 }
 
 impl StallingBody {
     pub fn new(body: Incoming, limit: Duration) -> Self {
-        Self { body, stall: Stall::after(limit) }
+        Self { body, stall: Stall::after(limit), waiting: None }
     }
 }
 
@@ -65,7 +69,15 @@ impl HttpBody for StallingBody {
         // Once the body was asked for a frame, hyper fetches it whether it is asked again or not. So time that
         // the service does not ask in is never counted as the client's.
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        match ready!(self.stall.watch(context, polled)) {
+        let Poll::Ready(watched) = self.stall.watch(context, polled) else {
+            self.waiting.get_or_insert_with(Instant::now);
+            return Poll::Pending;
+        };
+        // A client that is slow at sending does not make the service slow.
+        if let Some(since) = self.waiting.take() {
+            load::add_uncounted(since.elapsed());
+        }
+        match watched {
             Ok(frame) => Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
             Err(stalled) => Poll::Ready(Some(Err(stalled.into()))),
         }

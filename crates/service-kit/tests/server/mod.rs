@@ -11,7 +11,11 @@ use axum::{
 };
 use clap::Parser;
 use futures::stream;
-use service_kit::{Health, Shutdown, http::HttpLimits, telemetry};
+use service_kit::{
+    Health, Shutdown,
+    http::{HttpLimits, Service},
+    telemetry,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -58,7 +62,8 @@ impl Server {
         let gate = Arc::new(Gate { permits: Semaphore::new(0), held: Default::default() });
         let (routes, ending) = (routes(gate.clone()), shutdown.clone());
         let task = tokio::spawn(async move {
-            service_kit::http::serve(listener, routes, Health::default(), &limits, ending).await
+            let service = Service { routes, health: Health::default(), load: None };
+            service_kit::http::serve(listener, service, &limits, ending).await
         });
         Self { address, shutdown, task, gate }
     }
