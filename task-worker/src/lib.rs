@@ -32,7 +32,7 @@ use std::{sync::Arc, time::Instant};
 use anyhow::Context;
 use domain::policy::Definition;
 use event_log::EventLog;
-use service_kit::{Health, Shutdown, lease::Instance, nats};
+use service_kit::{Health, Shutdown, http, lease::Instance, nats};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
 
 pub use config::Config;
@@ -117,7 +117,8 @@ pub async fn serve(
 
     tracing::info!(address = %listener.local_addr()?, instance = %me, "doing tasks");
     let routes = routes::routes(monitor, Letters::new(queue, log, policies));
-    let served = service_kit::http::serve(listener, routes, health, &config.http, shutdown.clone()).await;
+    let service = http::Service { routes, health, load: None };
+    let served = http::serve(listener, service, &config.http, shutdown.clone()).await;
     shutdown.cancel();
     let _ = timeout(FINISH_TIME_MAX, async { while tasks.join_next().await.is_some() {} }).await;
     served.context("the HTTP server failed")
