@@ -135,6 +135,17 @@ async fn an_address_outside_of_ascii_is_used_as_far_as_it_can_be() {
     assert!(mails[1].options.contains(&"SMTPUTF8".to_owned()), "{:?}", mails[1].options);
 }
 
+#[tokio::test]
+async fn an_address_that_the_server_cannot_be_told_is_refused() {
+    let server = SmtpServer::start_with(json!({"utf8": false})).await;
+    let mailer = mailer(&server);
+    for to in ["zoë@example.com", "zoë@example.com"] {
+        assert!(refused(welcome(&mailer, to).await).contains("SMTPUTF8"));
+    }
+    welcome(&mailer, "zoe@example.com").await.unwrap();
+    assert_eq!(server.mail().connection, 1);
+}
+
 #[test]
 fn a_template_that_is_missing_stops_the_start() {
     let config = Config::try_parse_from(["task-worker", "--mail", "null:"]).unwrap();

@@ -114,13 +114,15 @@ async fn an_email_that_waits_long_for_a_connection_says_nothing_of_the_server() 
     let server = SmtpServer::start().await;
     let flags = ["--smtp-timeout-seconds", "1", "--smtp-connections", "1"];
     let mailer = try_mailer(&server.url(), &flags).unwrap();
-    let results = tokio::join!(
-        welcome(&mailer, "hang@b.org"),
-        welcome(&mailer, "hang@b.org"),
-        welcome(&mailer, "a@b.org"),
-    );
-    // Each in its turn: the second gets the connection just before it would have given up, and the third does not.
+    let later = async |to| {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        welcome(&mailer, to).await
+    };
+    // The first holds the connection for three seconds, then the second does. The third waits for three seconds from
+    // its start, which is half a second later, so that it is clear who comes first.
+    let results = tokio::join!(welcome(&mailer, "hang@b.org"), later("hang@b.org"), later("hang@b.org"));
     unavailable(results.0);
-    unavailable(results.1);
-    not_now(results.2);
+    let waited = [results.1, results.2].map(|result| matches!(result, Err(MailError::NotNow(_))));
+    assert_eq!(waited.iter().filter(|gave_up| **gave_up).count(), 1);
+    assert_eq!(mailer.longest(), Some(Duration::from_secs(6)));
 }

@@ -32,7 +32,7 @@ async fn a_connection_that_was_idle_for_long_is_closed() {
     let mailer = mailer(&server);
     welcome(&mailer, "a@b.org").await.unwrap();
     time::pause();
-    time::advance(Duration::from_secs(31)).await;
+    time::sleep(Duration::from_secs(31)).await;
     time::resume();
     welcome(&mailer, "a@b.org").await.unwrap();
     let used: Vec<_> = server.mails().iter().map(|mail| mail.connection).collect();

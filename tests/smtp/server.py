@@ -7,7 +7,8 @@ What it does with an email is chosen by the local part of the recipient: see `Ha
 
 Options: `greeting` (a line to refuse every connection with), `silent` (connections are accepted and never answered),
 `tls` ("offered", "required", "implicit" or "broken"; with `certificate` and `key`, PEM files), `user` and `password`
-(without which no email is taken), `emails_per_connection` (the connection is closed after so many).
+(without which no email is taken), `emails_per_connection` (the connection is closed after so many), `utf8` (false:
+SMTPUTF8 is not offered).
 """
 
 import asyncio
@@ -148,7 +149,7 @@ def make(loop, folder, options):
             options=options,
             loop=loop,
             hostname="mail.test",
-            enable_SMTPUTF8=True,
+            enable_SMTPUTF8=options.get("utf8", True),
             tls_context=context if tls != "implicit" else None,
             require_starttls=tls == "required",
             auth_required="user" in options,

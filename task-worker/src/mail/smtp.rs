@@ -93,9 +93,12 @@ impl Smtp {
     /// A connection whose server has accepted the sender.
     async fn begin(&self, envelope: &Envelope) -> Result<AsyncSmtpConnection, MailError> {
         if let Some(mut kept) = self.pool.take() {
+            if !can_carry(&kept, envelope) {
+                return Err(self.cannot_carry(kept));
+            }
             // Servers close connections that were idle, or have carried enough: that is no failure, and since nothing
             // was sent yet, a new connection can take its place. Those that are kept longer are likely to be as stale.
-            if can_carry(&kept, envelope) && self.announce(&mut kept, envelope).await.is_ok() {
+            if self.announce(&mut kept, envelope).await.is_ok() {
                 return Ok(kept);
             }
             self.pool.clear();
@@ -104,12 +107,16 @@ impl Smtp {
         let mut fresh =
             connecting.unwrap_or_else(|_| Err(unavailable("it did not let us connect in time")))?;
         if !can_carry(&fresh, envelope) {
-            self.pool.keep(fresh);
-            let why = "the recipient's address is not ASCII, and the mail server does not offer SMTPUTF8";
-            return Err(MailError::Refused(why.to_owned()));
+            return Err(self.cannot_carry(fresh));
         }
         self.announce(&mut fresh, envelope).await?;
         Ok(fresh)
+    }
+
+    fn cannot_carry(&self, connection: AsyncSmtpConnection) -> MailError {
+        self.pool.keep(connection);
+        let why = "the recipient's address is not ASCII, and the mail server does not offer SMTPUTF8";
+        MailError::Refused(why.to_owned())
     }
 
     async fn announce(&self, connection: &mut AsyncSmtpConnection, of: &Envelope) -> Result<(), MailError> {

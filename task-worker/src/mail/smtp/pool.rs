@@ -5,7 +5,7 @@ use std::{
 };
 
 use lettre::transport::smtp::client::AsyncSmtpConnection;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// Servers close idle connections after a minute or more; those that we do not need are closed before.
 const IDLE_MAX: Duration = Duration::from_secs(30);
@@ -35,9 +35,10 @@ impl Pool {
 
     pub fn keep(self: &Arc<Self>, connection: AsyncSmtpConnection) {
         let mut state = self.state();
-        state.idle.push((Instant::now(), connection));
+        let now = Instant::now();
+        state.idle.push((now, connection));
         if !mem::replace(&mut state.is_watched, true) {
-            tokio::spawn(watch(Arc::downgrade(self)));
+            tokio::spawn(watch(Arc::downgrade(self), now + IDLE_MAX));
         }
     }
 
@@ -63,11 +64,11 @@ impl Pool {
     }
 }
 
-/// Closes connections when they were idle for long, until there are none.
-async fn watch(pool: Weak<Pool>) {
-    let mut next = Some(Instant::now() + IDLE_MAX);
+/// Closes connections when they were idle for long, the first at this time, until there are none.
+async fn watch(pool: Weak<Pool>, first: Instant) {
+    let mut next = Some(first);
     while let Some(time) = next {
-        sleep(time.saturating_duration_since(Instant::now())).await;
+        sleep_until(time).await;
         let Some(pool) = pool.upgrade() else { return };
         let (expired, then) = pool.expired();
         drop(pool);
