@@ -384,7 +384,14 @@ impl Answer {
 /// The folder with the programs that the tests start, all built together before the first of them is.
 pub async fn programs() -> &'static Path {
     static FOLDER: OnceCell<PathBuf> = OnceCell::const_new();
-    let all = [services::COMMAND_SERVICE, services::PROJECTOR, services::QUERY_SERVICE, "replay", "stack"];
+    let all = [
+        services::COMMAND_SERVICE,
+        services::PROJECTOR,
+        services::QUERY_SERVICE,
+        services::TASK_WORKER,
+        "replay",
+        "stack",
+    ];
     FOLDER.get_or_init(async || services::find_or_build(&all).await.unwrap()).await
 }
 

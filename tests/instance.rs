@@ -50,12 +50,10 @@ impl Instance {
             nats_monitor_url: place.servers.nats.monitor_url(),
             database_url: (name != COMMAND_SERVICE).then(|| place.database_url.clone()),
             state_folder: state.map(Path::to_owned),
+            settings: if views.is_empty() { vec![] } else { vec![("HEADWATER_VIEWS", views.into())] },
             log: log.clone(),
         };
-        let mut program = services::program(programs().await, name, config);
-        if !views.is_empty() {
-            program.env.push(("HEADWATER_VIEWS", views.into()));
-        }
+        let program = services::program(programs().await, name, config);
         Self { url: format!("http://127.0.0.1:{port}"), running: Running::start(program).await.unwrap(), log }
     }
 

@@ -37,7 +37,14 @@ impl Stack {
         // Its services are built; whoever else runs cargo must not be waited for.
         command.env_remove("CARGO");
         command.args(["--sample", "none", "--data-dir"]).arg(folder.path().join("data"));
-        for port in ["--command-port", "--query-port", "--projector-port", "--nats-port", "--postgres-port"] {
+        for port in [
+            "--command-port",
+            "--query-port",
+            "--projector-port",
+            "--task-worker-port",
+            "--nats-port",
+            "--postgres-port",
+        ] {
             command.args([port, "0"]);
         }
         let output = std::fs::File::create(folder.path().join("output")).unwrap();

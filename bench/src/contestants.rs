@@ -115,10 +115,10 @@ impl Site {
             nats_monitor_url: self.nats.monitor_url(),
             state_folder: database_url.is_none().then(|| self.data_folder()),
             database_url,
+            settings: settings.iter().map(|(name, value)| (*name, value.into())).collect(),
             log: self.log_file(name),
         };
-        let mut program = services::program(&binaries, name, config);
-        program.env.extend(settings.iter().map(|(name, value)| (*name, value.into())));
+        let program = services::program(&binaries, name, config);
         Service::start(program, port).await
     }
 

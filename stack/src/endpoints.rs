@@ -14,6 +14,7 @@ pub struct Endpoints {
     pub command: String,
     pub query: String,
     pub projector: String,
+    pub task_worker: String,
     pub nats: String,
     pub postgres: String,
     pub pids: BTreeMap<String, u32>,
@@ -42,6 +43,7 @@ impl Endpoints {
             ("command-service", self.command.clone()),
             ("query-service", self.query.clone()),
             ("projector", self.projector.clone()),
+            ("task-worker", self.task_worker.clone()),
             ("nats-server", self.nats.clone()),
             ("postgres", without_password(&self.postgres)),
         ];
@@ -58,7 +60,7 @@ fn path(data: &Path) -> PathBuf {
 }
 
 /// `postgres://user:secret@host/db` without the secret.
-fn without_password(url: &str) -> String {
+pub fn without_password(url: &str) -> String {
     let hidden = || {
         let (scheme, rest) = url.split_once("://")?;
         let (credentials, place) = rest.split_once('@')?;
@@ -78,6 +80,7 @@ mod tests {
             command: "http://127.0.0.1:8081".into(),
             query: "http://127.0.0.1:8082".into(),
             projector: "http://127.0.0.1:8083".into(),
+            task_worker: "http://127.0.0.1:8084".into(),
             nats: "nats://127.0.0.1:4222".into(),
             postgres: "postgres://headwater:secret@127.0.0.1:5432/headwater".into(),
             pids: [("postgres".to_owned(), 42)].into(),

@@ -16,6 +16,8 @@ pub struct Snapshot {
     commands: Option<f64>,
     queries: Option<f64>,
     lag: Option<f64>,
+    tasks: Option<f64>,
+    dead_letters: Option<f64>,
 }
 
 /// Asks the services, over connections that it keeps.
@@ -29,10 +31,11 @@ impl Scraper {
     }
 
     pub async fn snapshot(&self, endpoints: &Endpoints) -> Snapshot {
-        let (command, query, projector) = join!(
+        let (command, query, projector, tasks) = join!(
             self.scrape(&endpoints.command),
             self.scrape(&endpoints.query),
-            self.scrape(&endpoints.projector)
+            self.scrape(&endpoints.projector),
+            self.scrape(&endpoints.task_worker)
         );
         let sum = |text: &Option<String>, name| text.as_ref().map(|text| values(text, name).sum());
         let events = command.as_ref().and_then(|text| values(text, "headwater_log_position").next());
@@ -42,6 +45,8 @@ impl Scraper {
             commands: sum(&command, "headwater_commands_total"),
             queries: sum(&query, "headwater_queries_total"),
             lag: projector.and_then(|text| lag(&text, events)),
+            tasks: sum(&tasks, "headwater_tasks_waiting"),
+            dead_letters: sum(&tasks, "headwater_dead_letters"),
         }
     }
 
@@ -67,12 +72,15 @@ impl Snapshot {
         let seconds = (self.at - before.at).as_secs_f64();
         // A counter that went down belongs to a service that was started again.
         let rate = |now: Option<f64>, before: Option<f64>| Some((now? - before?).max(0.0) / seconds);
+        let dead = self.dead_letters.filter(|dead| *dead > 0.0);
+        let dead = dead.map_or(String::new(), |dead| format!(" · {dead:.0} dead letters"));
         format!(
-            "{} events · {} commands/s · {} queries/s · projector lag {}",
+            "{} events · {} commands/s · {} queries/s · projector lag {} · {} tasks wait{dead}",
             shown(self.events),
             shown(rate(self.commands, before.commands)),
             shown(rate(self.queries, before.queries)),
-            shown(self.lag)
+            shown(self.lag),
+            shown(self.tasks)
         )
     }
 }
@@ -128,14 +136,28 @@ mod tests {
     #[test]
     fn a_line_shows_rates_and_what_is_unknown() {
         let at = Instant::now();
-        let before = Snapshot { at, events: None, commands: Some(10.0), queries: Some(50.0), lag: None };
+        let unknown = Snapshot {
+            at,
+            events: None,
+            commands: None,
+            queries: None,
+            lag: None,
+            tasks: None,
+            dead_letters: None,
+        };
+        let before = Snapshot { at, events: None, commands: Some(10.0), queries: Some(50.0), ..unknown };
         let now = Snapshot {
             at: at + Duration::from_secs(2),
             events: Some(40.0),
             commands: Some(30.0),
             queries: Some(5.0),
+            tasks: Some(7.0),
+            dead_letters: Some(2.0),
             lag: None,
         };
-        assert_eq!(now.line(&before), "40 events · 10 commands/s · 0 queries/s · projector lag ?");
+        assert_eq!(
+            now.line(&before),
+            "40 events · 10 commands/s · 0 queries/s · projector lag ? · 7 tasks wait · 2 dead letters"
+        );
     }
 }

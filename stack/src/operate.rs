@@ -8,8 +8,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::watch;
 
 use crate::data_folder::DataFolder;
-use crate::endpoints::Endpoints;
+use crate::endpoints::{Endpoints, without_password};
 use crate::metrics::{Scraper, Snapshot};
+use crate::program::{Program, Running};
 use crate::sample::cdnow::account_id;
 use crate::sample::{load, marker::Marker};
 use crate::screen;
@@ -33,15 +34,17 @@ pub async fn run(
     data: &DataFolder,
     supervisor: &Supervisor,
     mut endpoints: Endpoints,
+    task_worker: Program,
     started: Instant,
 ) -> Result<()> {
     screen::say(format!("answering after {:.1} s", started.elapsed().as_secs_f64()));
     if load_sample(options, data, &endpoints).await? {
         screen::say(format!("sample loaded after {:.1} s", started.elapsed().as_secs_f64()));
     }
+    supervisor.supervise(Running::start(task_worker).await?);
     let mut pids = supervisor.pids();
     publish(&mut endpoints, &mut pids, data)?;
-    println!("{}", welcome(&endpoints, data, options.sample().is_some()));
+    println!("{}", welcome(&endpoints, data, options));
     tokio::select! {
         outcome = keep_published(endpoints.clone(), pids, data) => outcome,
         never = show_status(&endpoints) => never,
@@ -96,12 +99,12 @@ async fn keep_published(
     }
 }
 
-fn welcome(endpoints: &Endpoints, data: &DataFolder, with_sample: bool) -> String {
+fn welcome(endpoints: &Endpoints, data: &DataFolder, options: &Options) -> String {
     let Endpoints { command, query, .. } = endpoints;
     let new = account_id(0);
-    let shown = if with_sample { account_id(SHOWN_CUSTOMER) } else { new };
+    let shown = if options.sample().is_some() { account_id(SHOWN_CUSTOMER) } else { new };
     format!(
-        "\n{table}\n  data in {data}, logs in {logs}\n\n\
+        "\n{table}\n  data in {data}, logs in {logs}\n  emails {mail}\n\n\
          Try:\n  \
          curl -X POST {command}/accounts/{new}/register -H 'Idempotency-Key: try-1' \\\n    \
          -H 'Content-Type: application/json' -d '{{\"email\":\"ada@example.org\",\"username\":\"ada\"}}'\n  \
@@ -112,7 +115,17 @@ fn welcome(endpoints: &Endpoints, data: &DataFolder, with_sample: bool) -> Strin
         table = endpoints.table(),
         data = data.path().display(),
         logs = data.logs().display(),
+        mail = mail(options, data),
     )
+}
+
+/// Where emails go, without any secret.
+fn mail(options: &Options, data: &DataFolder) -> String {
+    let target = options.mail_target(data);
+    match target.strip_prefix("file:") {
+        Some(folder) => format!("in {folder}"),
+        None => format!("to {}", without_password(&target)),
+    }
 }
 
 async fn show_status(endpoints: &Endpoints) -> Result<()> {

@@ -16,6 +16,7 @@ use crate::readiness::Readiness;
 pub const COMMAND_SERVICE: &str = "command-service";
 pub const PROJECTOR: &str = "projector";
 pub const QUERY_SERVICE: &str = "query-service";
+pub const TASK_WORKER: &str = "task-worker";
 
 /// What a service is told, all of it through its environment.
 pub struct ServiceConfig {
@@ -27,6 +28,8 @@ pub struct ServiceConfig {
     pub database_url: Option<String>,
     /// Where it keeps what it can fold again; `None` for a service that keeps nothing.
     pub state_folder: Option<PathBuf>,
+    /// What it alone is told.
+    pub settings: Vec<(&'static str, OsString)>,
     pub log: PathBuf,
 }
 
@@ -40,6 +43,7 @@ pub fn program(binaries: &Path, name: &'static str, config: ServiceConfig) -> Pr
     ];
     env.extend(config.database_url.map(|url| ("DATABASE_URL", url.into())));
     env.extend(config.state_folder.map(|folder| ("HEADWATER_STATE_DIR", folder.into())));
+    env.extend(config.settings);
     Program {
         name,
         binary: binaries.join(name),
@@ -64,7 +68,7 @@ pub async fn migrate(binaries: &Path, database_url: &str, log: &Path) -> Result<
 /// The folder with the services' programs; builds them, once in a process, when we were started by cargo.
 pub async fn binaries() -> Result<&'static Path> {
     static FOLDER: OnceCell<PathBuf> = OnceCell::const_new();
-    let all = [COMMAND_SERVICE, PROJECTOR, QUERY_SERVICE];
+    let all = [COMMAND_SERVICE, PROJECTOR, QUERY_SERVICE, TASK_WORKER];
     Ok(FOLDER.get_or_try_init(|| find_or_build(&all)).await?)
 }
 

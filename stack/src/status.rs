@@ -15,6 +15,7 @@ pub async fn status(data: &Path) -> Result<()> {
         ("command-service", &endpoints.command),
         ("query-service", &endpoints.query),
         ("projector", &endpoints.projector),
+        ("task-worker", &endpoints.task_worker),
     ];
     for (name, base) in services {
         match health(base).await {

@@ -1,6 +1,7 @@
 //! Keeps the programs running, and stops them in order.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -27,7 +28,7 @@ pub struct Supervisor {
     stopping: watch::Sender<bool>,
     pids: watch::Sender<Pids>,
     /// Stopped together.
-    services: Vec<JoinHandle<Running>>,
+    services: Mutex<Vec<JoinHandle<Running>>>,
     /// Stopped together, once nothing uses them any more.
     servers: Vec<JoinHandle<Running>>,
 }
@@ -42,7 +43,16 @@ impl Supervisor {
             group.into_iter().map(start).collect()
         };
         let (services, servers) = (supervise_all(services), supervise_all(servers));
-        Self { stopping, pids, services, servers }
+        Self { stopping, pids, services: Mutex::new(services), servers }
+    }
+
+    /// Takes over one more service that runs.
+    pub fn supervise(&self, running: Running) {
+        self.pids.send_modify(|pids| {
+            pids.insert(running.name(), running.pid());
+        });
+        let supervised = tokio::spawn(supervise(running, self.pids.clone(), self.stopping.subscribe()));
+        self.services.lock().unwrap_or_else(PoisonError::into_inner).push(supervised);
     }
 
     /// Who runs with which pid, and every change of it.
@@ -54,7 +64,8 @@ impl Supervisor {
     pub async fn stop(self) {
         self.stopping.send_replace(true);
         // Both groups leave supervision before the first is stopped, or a death would still be repaired.
-        let (services, servers) = (join_all(self.services).await, join_all(self.servers).await);
+        let services = self.services.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (services, servers) = (join_all(services).await, join_all(self.servers).await);
         for group in [services, servers] {
             join_all(group.iter().flatten().map(|running| running.stop(STOP_WITHIN))).await;
         }

@@ -9,10 +9,10 @@ use futures::{future::try_join_all, try_join};
 
 use crate::data_folder::DataFolder;
 use crate::endpoints::Endpoints;
-use crate::program::Running;
+use crate::program::{Program, Running};
 use crate::sample::Sample;
 use crate::servers::{Nats, Postgres, ServerConfig};
-use crate::services::{self, COMMAND_SERVICE, PROJECTOR, QUERY_SERVICE, ServiceConfig};
+use crate::services::{self, COMMAND_SERVICE, PROJECTOR, QUERY_SERVICE, ServiceConfig, TASK_WORKER};
 use crate::stop::Stop;
 use crate::supervisor::Supervisor;
 use crate::{operate, ports, screen};
@@ -44,6 +44,15 @@ pub struct Options {
     #[arg(long, value_name = "PORT", default_value_t = 8083)]
     pub projector_port: u16,
 
+    /// Port of the task-worker: tasks and dead letters
+    #[arg(long, value_name = "PORT", default_value_t = 8084)]
+    pub task_worker_port: u16,
+
+    /// Where emails go, as the task-worker takes it: smtp://…, smtps://…, file:<folder> or null:; without it, into the
+    /// folder `mail` of the data folder
+    #[arg(long, env = "HEADWATER_MAIL", hide_env_values = true, value_name = "URL")]
+    pub mail: Option<String>,
+
     /// Port of the NATS server
     #[arg(long, value_name = "PORT", default_value_t = 4222)]
     pub nats_port: u16,
@@ -64,6 +73,11 @@ pub enum SampleChoice {
 }
 
 impl Options {
+    /// Where emails go.
+    pub fn mail_target(&self, data: &DataFolder) -> String {
+        self.mail.clone().unwrap_or_else(|| format!("file:{}", data.path().join("mail").display()))
+    }
+
     pub fn sample(&self) -> Option<Sample> {
         match self.sample {
             SampleChoice::Small => Some(Sample::Small),
@@ -86,14 +100,14 @@ pub async fn up(options: Options) -> Result<()> {
         () = stop.requested() => None,
         started = start(&options, &data) => Some(started?),
     };
-    let Some(System { supervisor, endpoints, started }) = started else {
+    let Some(System { supervisor, endpoints, task_worker, started }) = started else {
         screen::say("stopped before everything had started");
         return Ok(());
     };
     let outcome = tokio::select! {
         biased;
         () = stop.requested() => Ok(()),
-        outcome = operate::run(&options, &data, &supervisor, endpoints, started) => outcome,
+        outcome = operate::run(&options, &data, &supervisor, endpoints, task_worker, started) => outcome,
     };
     Endpoints::remove(data.path());
     screen::say("stopping …");
@@ -102,11 +116,14 @@ pub async fn up(options: Options) -> Result<()> {
     outcome
 }
 
-struct System {
-    supervisor: Supervisor,
-    endpoints: Endpoints,
+/// What runs, and what is yet to be started.
+pub struct System {
+    pub supervisor: Supervisor,
+    pub endpoints: Endpoints,
+    /// Started last, when there is nothing left in the log that nobody is owed an email for.
+    pub task_worker: Program,
     /// When the start began, building apart.
-    started: Instant,
+    pub started: Instant,
 }
 
 async fn start(options: &Options, data: &DataFolder) -> Result<System> {
@@ -132,6 +149,7 @@ async fn start(options: &Options, data: &DataFolder) -> Result<System> {
             nats_monitor_url: nats.monitor_url(),
             database_url: with_database.then(|| postgres.url()),
             state_folder: (name == COMMAND_SERVICE).then(|| data.path().join("state")),
+            settings: vec![],
             log: data.fresh_log(name)?,
         };
         anyhow::Ok(Running::start(services::program(binaries, name, config)))
@@ -143,23 +161,40 @@ async fn start(options: &Options, data: &DataFolder) -> Result<System> {
     ])
     .await?;
 
+    let task_worker = ServiceConfig {
+        port: ports.task_worker,
+        namespace: options.namespace.clone(),
+        nats_url: nats.url(),
+        nats_monitor_url: nats.monitor_url(),
+        database_url: None,
+        state_folder: None,
+        settings: vec![
+            ("HEADWATER_MAIL", options.mail_target(data).into()),
+            ("HEADWATER_QUERY_URL", format!("http://127.0.0.1:{}", ports.query).into()),
+        ],
+        log: data.fresh_log(TASK_WORKER)?,
+    };
+    let task_worker = services::program(binaries, TASK_WORKER, task_worker);
+
     let base = |port| format!("http://127.0.0.1:{port}");
     let endpoints = Endpoints {
         command: base(ports.command),
         query: base(ports.query),
         projector: base(ports.projector),
+        task_worker: base(ports.task_worker),
         nats: nats.url(),
         postgres: postgres.url(),
         pids: Default::default(),
     };
     let supervisor = Supervisor::new(services, vec![nats.into_running(), postgres.into_running()]);
-    Ok(System { supervisor, endpoints, started })
+    Ok(System { supervisor, endpoints, task_worker, started })
 }
 
 struct Ports {
     command: u16,
     query: u16,
     projector: u16,
+    task_worker: u16,
     nats: u16,
     postgres: u16,
 }
@@ -177,6 +212,7 @@ impl Ports {
             command: choose(COMMAND_SERVICE, options.command_port)?,
             query: choose(QUERY_SERVICE, options.query_port)?,
             projector: choose(PROJECTOR, options.projector_port)?,
+            task_worker: choose(TASK_WORKER, options.task_worker_port)?,
             nats: choose("nats-server", options.nats_port)?,
             postgres: choose("postgres", options.postgres_port)?,
         })

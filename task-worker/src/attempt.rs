@@ -13,8 +13,8 @@ use crate::{
     retry::{Breaker, next_attempt},
 };
 
-/// Nothing that a task does takes longer, or it is taken for hanging.
-const TIME_MAX: Duration = Duration::from_secs(120);
+/// What a task may take beside the sending of an email, or it is taken for hanging.
+const TIME_MAX: Duration = Duration::from_secs(30);
 /// A task that was given out so often, and of which no worker ever said what came of it, ends those who try.
 const DELIVERIES_MAX: i64 = 10;
 /// What is kept of an error.
@@ -72,12 +72,13 @@ impl Attempts {
         let (effects, task) = (self.effects.clone(), task.clone());
         let performing = tokio::spawn(async move { effects.perform(&task).await });
         let abort = performing.abort_handle();
-        match tokio::time::timeout(TIME_MAX, performing).await {
+        let longest = TIME_MAX + self.effects.mailer.longest().unwrap_or_default();
+        match tokio::time::timeout(longest, performing).await {
             Ok(Ok(result)) => result,
             Ok(Err(error)) => Err(EffectError::Refused(format!("it failed inside: {error}"))),
             Err(_) => {
                 abort.abort();
-                Err(EffectError::NotNow(format!("it took longer than {TIME_MAX:?}")))
+                Err(EffectError::NotNow(format!("it took longer than {longest:?}")))
             }
         }
     }
