@@ -66,7 +66,7 @@ pub async fn serve(
     let thresholds = config.pace.thresholds()?;
     let starts = config.starts(policies)?;
     let mailer = Mailer::new(&config.mail, policies.iter().map(|policy| policy.name))?;
-    tracing::info!("emails go {mailer}");
+    tracing::info!(mail = %mailer, "where emails go");
     let namespace = config.service.namespace.clone();
     let client = nats::connect(&config.service.nats_url, "task-worker")
         .await
