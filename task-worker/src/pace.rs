@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-/// For so long have the services to be calm before tasks go on.
+/// For so long have services that were busy to be calm before tasks go on.
 const CALM_FOR: Duration = Duration::from_secs(1);
 /// While they stay calm, the number of tasks doubles this often.
 const RISE_EVERY: Duration = Duration::from_millis(500);
@@ -66,6 +66,8 @@ impl Pace {
 pub struct Controller {
     thresholds: Thresholds,
     slots: usize,
+    /// A service was busy since tasks were last begun.
+    was_busy: bool,
     /// Since when the services have been calm.
     calm_since: Option<Instant>,
     rose_at: Instant,
@@ -73,7 +75,7 @@ pub struct Controller {
 
 impl Controller {
     pub fn new(thresholds: Thresholds, now: Instant) -> Self {
-        Self { thresholds, slots: 0, calm_since: None, rose_at: now }
+        Self { thresholds, slots: 0, was_busy: false, calm_since: None, rose_at: now }
     }
 
     pub fn pace(&mut self, load: &Load, now: Instant) -> Pace {
@@ -93,7 +95,7 @@ impl Controller {
 
     fn follow(&mut self, pressure: f64, now: Instant) {
         if pressure >= self.thresholds.busy_above {
-            (self.slots, self.calm_since) = (0, None);
+            (self.slots, self.was_busy, self.calm_since) = (0, true, None);
             return;
         }
         if pressure >= self.thresholds.calm_below {
@@ -103,12 +105,12 @@ impl Controller {
         }
         let calm_since = *self.calm_since.get_or_insert(now);
         let may_rise = match self.slots {
-            0 => now.duration_since(calm_since) >= CALM_FOR,
+            0 => !self.was_busy || now.duration_since(calm_since) >= CALM_FOR,
             _ => now.duration_since(self.rose_at) >= RISE_EVERY,
         };
         if may_rise {
             self.slots = (self.slots * 2).clamp(1, self.thresholds.concurrency);
-            self.rose_at = now;
+            (self.was_busy, self.rose_at) = (false, now);
         }
     }
 }
@@ -150,11 +152,10 @@ mod tests {
     fn a_calm_service_lets_tasks_rise_to_all_that_can_be_done() {
         let mut played = Played::new();
         let slots = played.under(0.1, 60);
-        assert_eq!(slots[..10], [0; 10], "nothing before it was calm for a while");
-        assert_eq!(slots.last(), Some(&16));
+        assert_eq!((slots.first(), slots.last()), (Some(&1), Some(&16)));
         let steps: Vec<usize> =
             slots.windows(2).filter(|pair| pair[0] != pair[1]).map(|pair| pair[1]).collect();
-        assert_eq!(steps, [1, 2, 4, 8, 16]);
+        assert_eq!(steps, [2, 4, 8, 16]);
     }
 
     #[test]
@@ -162,12 +163,14 @@ mod tests {
         let mut played = Played::new();
         played.under(0.1, 60);
         assert_eq!(played.last(0.8, 1), 0);
+        assert_eq!(played.under(0.1, 10), [0; 10], "nothing before it was calm for a while");
+        assert_eq!(played.last(0.1, 1), 1);
     }
 
     #[test]
     fn between_the_thresholds_what_goes_on_goes_on_and_what_is_held_stays_held() {
         let mut played = Played::new();
-        played.under(0.1, 22);
+        played.under(0.1, 12);
         let slots = played.last(0.1, 1);
         assert!((1..16).contains(&slots));
         assert_eq!(played.under(0.7, 100), [slots; 100]);
@@ -191,6 +194,6 @@ mod tests {
         played.under(0.1, 60);
         let blind = played.controller.pace(&Load::Unknown, played.now);
         assert_eq!((blind.state, blind.slots), (State::Blind, 0));
-        assert_eq!(played.last(0.1, 5), 0);
+        assert_eq!(played.last(0.1, 5), 1);
     }
 }
