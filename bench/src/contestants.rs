@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use async_nats::jetstream::{self, stream};
 use stack::program::{Program, Running};
 use stack::servers::{NatsCluster, Postgres, ServerConfig};
-use stack::services::{self, COMMAND_SERVICE, PROJECTOR, QUERY_SERVICE, ServiceConfig};
+use stack::services::{self, COMMAND_SERVICE, PROJECTOR, QUERY_SERVICE, ServiceConfig, TASK_WORKER};
 use stack::{ports, process, readiness};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -98,6 +98,12 @@ impl Site {
         settings: &[(&'static str, &str)],
     ) -> Result<Service> {
         self.service(QUERY_SERVICE, Some(database_url), settings).await
+    }
+
+    /// Starts the task-worker, whose emails go where `mail` says, and waits until it is ready.
+    pub async fn task_worker(&self, mail: &str, settings: &[(&'static str, &str)]) -> Result<Service> {
+        let settings: Vec<_> = settings.iter().copied().chain([("HEADWATER_MAIL", mail)]).collect();
+        self.service(TASK_WORKER, None, &settings).await
     }
 
     async fn service(

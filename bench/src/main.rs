@@ -1,4 +1,4 @@
-//! The benchmarks of the write path, of rebuilding views and of reads: settings in, a report out.
+//! The benchmarks of the write path, of rebuilding views, of reads and of tasks: settings in, a report out.
 //!
 //! Everything runs in one thread, because the client shares the processors with what it measures.
 
@@ -10,6 +10,7 @@ mod hot;
 mod profile;
 mod reads;
 mod rebuild;
+mod tasks;
 
 mod bare;
 mod contestants;
@@ -25,6 +26,7 @@ mod programs;
 mod random;
 mod report;
 mod requests;
+mod wrk;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -85,6 +87,8 @@ enum Benchmark {
     Rebuild(rebuild::Options),
     /// Reads by key and by list, hot and cold, while rows change, and what a cache takes of memory
     Reads(reads::Options),
+    /// Tasks: how fast they are done, that they wait while there is load, and that registering waits for none
+    Tasks(tasks::Options),
 }
 
 fn main() -> ExitCode {
@@ -137,5 +141,6 @@ async fn measure(benchmark: Benchmark) -> Result<Report> {
         Benchmark::Profile(options) => profile::measure(options).await,
         Benchmark::Rebuild(options) => rebuild::measure(options).await,
         Benchmark::Reads(options) => reads::measure(options).await,
+        Benchmark::Tasks(options) => tasks::measure(options).await,
     }
 }

@@ -5,17 +5,17 @@ pub mod static_service;
 mod arena;
 mod figures;
 mod memory;
-mod paths;
+pub mod paths;
 mod pgbench;
-mod shop;
+pub mod shop;
 mod updates;
-mod wrk;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 
 use crate::processes::Others;
 use crate::report::{Fact, Report};
+use crate::wrk::Strength;
 use arena::Arena;
 use shop::Shop;
 
@@ -52,6 +52,13 @@ pub struct Options {
     /// Runs; figures are medians, and ratios are made within one run
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
+}
+
+impl Options {
+    fn strength(&self) -> Strength {
+        let Self { connections, threads, seconds, warm_up, .. } = *self;
+        Strength { connections, threads, seconds, warm_up }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

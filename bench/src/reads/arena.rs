@@ -15,11 +15,11 @@ use super::figures::{Figure, Run};
 use super::shop::Shop;
 use super::static_service::StaticAnswer;
 use super::updates::{Found, Updates};
-use super::wrk::{Paths, Wrk};
 use super::{Options, Part, paths, pgbench};
 use crate::contestants::{NAMESPACE, Service};
 use crate::http1::{Connection, Request};
 use crate::report::Row;
+use crate::wrk::{Paths, Wrk};
 
 const HEADWATER: &str = "headwater";
 const UNCACHED: &str = "headwater, no cache";
@@ -54,7 +54,7 @@ pub struct Arena<'a> {
 impl<'a> Arena<'a> {
     pub async fn open(shop: &'a Shop, options: &Options) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let wrk = Wrk::new(folder.path(), options)?;
+        let wrk = Wrk::new(folder.path(), options.strength())?;
         if options.parts.contains(&Part::Uniform) {
             pgbench::fill(&shop.postgres).await?;
         }

@@ -9,17 +9,26 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
-use super::Options;
 use crate::programs;
 use crate::report::Row;
 
 /// What wrk runs for each request.
 const SCRIPT: &str = include_str!("wrk.lua");
 
+/// How much wrk asks, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Strength {
+    pub connections: usize,
+    pub threads: usize,
+    pub seconds: u32,
+    /// Seconds before.
+    pub warm_up: u32,
+}
+
 /// wrk, and where its files are.
 pub struct Wrk {
     folder: PathBuf,
-    options: Options,
+    strength: Strength,
 }
 
 /// The requests of a load, in a file.
@@ -40,11 +49,11 @@ struct Told {
 }
 
 impl Wrk {
-    pub fn new(folder: &Path, options: &Options) -> Result<Self> {
+    pub fn new(folder: &Path, strength: Strength) -> Result<Self> {
         if Command::new("wrk").arg("-v").output().is_err() {
             bail!("`wrk` is not installed; it is the client of this benchmark (Debian: apt-get install wrk)");
         }
-        let wrk = Self { folder: folder.to_owned(), options: options.clone() };
+        let wrk = Self { folder: folder.to_owned(), strength };
         fs::write(wrk.script(), SCRIPT).context("cannot write wrk's script")?;
         Ok(wrk)
     }
@@ -70,14 +79,14 @@ impl Wrk {
         service: SocketAddr,
         paths: &Paths,
     ) -> Result<Row> {
-        if self.options.warm_up > 0 {
-            self.ask(service, paths, self.options.warm_up).await?;
+        if self.strength.warm_up > 0 {
+            self.ask(service, paths, self.strength.warm_up).await?;
         }
-        let told = self.ask(service, paths, self.options.seconds).await?;
+        let told = self.ask(service, paths, self.strength.seconds).await?;
         let row = Row {
             contestant,
             what,
-            connections: self.options.connections,
+            connections: self.strength.connections,
             per_second: told.requests as f64 / (told.duration_us / 1e6),
             mean_ms: told.mean_us / 1e3,
             p50_ms: told.p50_us / 1e3,
@@ -90,7 +99,7 @@ impl Wrk {
 
     async fn ask(&self, service: SocketAddr, paths: &Paths, seconds: u32) -> Result<Told> {
         let mut wrk = Command::new("wrk");
-        wrk.arg(format!("-t{}", self.options.threads)).arg(format!("-c{}", self.options.connections));
+        wrk.arg(format!("-t{}", self.strength.threads)).arg(format!("-c{}", self.strength.connections));
         wrk.arg(format!("-d{seconds}s")).arg("-s").arg(self.script());
         wrk.arg(format!("http://{service}")).arg("--").arg(&paths.0);
         let output = programs::output("wrk", wrk).await?;

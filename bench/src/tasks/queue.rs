@@ -1,0 +1,48 @@
+//! The queue of tasks, seen from outside.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use async_nats::jetstream::{self, consumer::PullConsumer};
+use stack::services::{self, TASK_WORKER};
+use tokio::time::sleep;
+
+use crate::contestants::{NAMESPACE, Site};
+use crate::programs;
+
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The welcome emails that are owed.
+pub struct Welcomes(PullConsumer);
+
+impl Welcomes {
+    /// A task-worker must have run.
+    pub async fn of(site: &Site) -> Result<Self> {
+        let jetstream = jetstream::new(site.client().await?);
+        Ok(Self(jetstream.get_consumer_from_stream("welcome-email", format!("{NAMESPACE}_TASKS")).await?))
+    }
+
+    pub async fn owed(&self) -> Result<u64> {
+        let info = self.0.get_info().await?;
+        Ok(info.num_pending + info.num_ack_pending as u64)
+    }
+
+    pub async fn until_owed(&self, is_it: impl Fn(u64) -> bool) -> Result<()> {
+        while !is_it(self.owed().await?) {
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+}
+
+/// Owes what the events after a position do, once more.
+pub async fn owe_after(site: &Site, position: u64) -> Result<()> {
+    let binaries = services::find_or_build(&[TASK_WORKER]).await?;
+    let mut command = Command::new(binaries.join(TASK_WORKER));
+    command.args(["policies", "restart", "--after", &position.to_string()]);
+    command.env("NATS_URL", site.nats.url()).env("HEADWATER_NAMESPACE", NAMESPACE);
+    let said = programs::output(TASK_WORKER, command).await?;
+    ensure!(said.contains(&position.to_string()), "the task-worker says: {said}");
+    Ok(())
+}
