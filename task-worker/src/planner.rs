@@ -11,7 +11,10 @@ use service_kit::{
     Health, Shutdown,
     lease::{Instance, Lease, LeaseError},
 };
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use crate::{
     pace::Pace,
@@ -32,8 +35,8 @@ const GATHER: Duration = Duration::from_millis(100);
 const UNPLANNED_MAX: u64 = 10_000;
 /// The pause before it is tried again after trouble.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
-/// Who does not plan looks this often whether nobody does.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// Who does not plan looks this often whether nobody does; who does, whether the progress is still its own.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// More tasks than this are not put into the queue; they stay owed in the log.
 const QUEUE_MAX: u64 = 1_000_000;
 /// A policy that was not run for longer than this, while others were, was turned off, and starts anew when it is turned
@@ -126,6 +129,7 @@ impl Planner {
         let mut stored = self.start_policies(self.queue.progress().await?).await?;
         let mut progress = stored.progress.clone();
         let mut follower = self.log.follow(self.place(&progress).await?);
+        let mut looked_at = Instant::now();
         loop {
             let frames = follower.available().await?;
             if !frames.is_empty() {
@@ -136,6 +140,18 @@ impl Planner {
             if frames.is_empty() {
                 follower.wait().await;
             }
+            if looked_at.elapsed() > LOOK_INTERVAL {
+                self.is_ours(&stored).await?;
+                looked_at = Instant::now();
+            }
+        }
+    }
+
+    /// A person may have moved the progress.
+    async fn is_ours(&self, stored: &Stored) -> Result<(), Trouble> {
+        match self.queue.progress().await?.sequence == stored.sequence {
+            true => Ok(()),
+            false => Err(PlanError::Conflict.into()),
         }
     }
 

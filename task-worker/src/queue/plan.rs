@@ -47,8 +47,8 @@ pub struct Stored {
 /// Why a plan is not in the queue.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// Another worker has planned since.
-    #[error("another worker has planned meanwhile")]
+    /// Another worker has planned since, or a person has started the policies anew.
+    #[error("somebody else has moved the progress of the policies")]
     Conflict,
     /// It may be there or not; whoever looks at the stored progress knows.
     #[error(transparent)]
