@@ -21,7 +21,7 @@ use crate::{
 };
 
 const NOT_IN_QUARANTINE: Kind = Kind::new(404, "not-in-quarantine", "This key is not in quarantine");
-const REASON_REQUIRED: Kind = Kind::new(400, "reason-required", "To skip an event takes a reason");
+const REASON_REQUIRED: Kind = Kind::new(400, "reason-required", "This takes a reason");
 const VIEWS_DATABASE_UNAVAILABLE: Kind =
     Kind::new(503, "views-unavailable", "The views cannot be read at the moment");
 const OVERLOADED: Kind = service_kit::problem::kinds::OVERLOADED;

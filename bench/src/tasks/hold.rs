@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Found, Options,
-    queue::{Welcomes, owe_after},
+    queue::{Welcomes, done, owe_after},
 };
 use crate::contestants::Service;
 use crate::reads::{paths, shop::Shop};
@@ -33,6 +33,7 @@ struct Stage<'a> {
     wrk: &'a Wrk,
     hot: &'a Paths,
     queries: &'a Service,
+    worker: &'a Service,
     welcomes: Welcomes,
     options: &'a Options,
 }
@@ -54,7 +55,8 @@ pub async fn measure(options: &Options, found: &mut Found) -> Result<()> {
     let _commands = shop.site.command_service().await?;
     let worker = shop.site.task_worker("null:", &[]).await?;
     let welcomes = Welcomes::of(&shop.site).await?;
-    let stage = Stage { shop: &shop, wrk: &wrk, hot: &hot, queries: &queries, welcomes, options };
+    let stage =
+        Stage { shop: &shop, wrk: &wrk, hot: &hot, queries: &queries, worker: &worker, welcomes, options };
     for run in 0..options.runs {
         // Every other run in the other order, so that what drifts favours nobody.
         let (without, with) = if run.is_multiple_of(2) {
@@ -80,15 +82,16 @@ impl Stage<'_> {
             sleep(OWE_AFTER).await;
             owe_after(&self.shop.site, (ACCOUNTS as u64).saturating_sub(self.options.waiting)).await?;
             sleep(Duration::from_secs(WARM_UP.into()) - OWE_AFTER).await;
-            anyhow::Ok((self.welcomes.owed().await?, Instant::now()))
+            anyhow::Ok((done(self.worker.address).await?, Instant::now()))
         };
         let (row, owed) = tokio::join!(self.read(TASKS_WAIT), owing);
-        let ((before, since), after) = (owed?, self.welcomes.owed().await?);
-        ensure!(before > self.options.waiting / 2, "only {before} tasks wait: is the machine busy enough?");
-        found.held_per_second.push((before - after) as f64 / since.elapsed().as_secs_f64());
+        let ((before, since), after) = (owed?, done(self.worker.address).await?);
+        found.held_per_second.push((after - before) as f64 / since.elapsed().as_secs_f64());
+        let waiting = self.welcomes.owed().await?;
+        ensure!(waiting > self.options.waiting / 2, "only {waiting} tasks wait: is the machine busy enough?");
         let ended = Instant::now();
         self.welcomes.until_owed(|owed| owed == 0).await?;
-        found.freed_per_second.push(after as f64 / ended.elapsed().as_secs_f64());
+        found.freed_per_second.push(waiting as f64 / ended.elapsed().as_secs_f64());
         row
     }
 }

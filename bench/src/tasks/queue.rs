@@ -1,14 +1,16 @@
 //! The queue of tasks, seen from outside.
 
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use async_nats::jetstream::{self, consumer::PullConsumer};
 use stack::services::{self, TASK_WORKER};
 use tokio::time::sleep;
 
 use crate::contestants::{NAMESPACE, Site};
+use crate::http1::{Connection, Request};
 use crate::programs;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -34,6 +36,23 @@ impl Welcomes {
         }
         Ok(())
     }
+}
+
+/// How many tasks a task-worker has done since it started.
+pub async fn done(worker: SocketAddr) -> Result<u64> {
+    let mut connection = Connection::open(worker).await?;
+    let mut request = Request::default();
+    request.get("/metrics", format_args!(""));
+    let answer = connection.call(&request).await?;
+    let text = std::str::from_utf8(answer.body)?;
+    let done = text.lines().filter(|line| {
+        line.starts_with("headwater_task_attempts_total{") && line.contains(r#"outcome="done""#)
+    });
+    done.map(|line| {
+        let count = line.rsplit(' ').next().unwrap_or_default();
+        count.parse::<u64>().with_context(|| format!("the task-worker says `{line}`"))
+    })
+    .sum()
 }
 
 /// Owes what the events after a position do, once more.
