@@ -101,6 +101,7 @@ fn each_problem_has_a_page_and_each_page_a_problem() {
         "command-service/src",
         "query-service/src",
         "projector/src",
+        "task-worker/src",
     ] {
         found.extend(codes(&workspace.join(folder), &constructors));
     }
