@@ -44,7 +44,7 @@ use effect::{Effects, Rows};
 use mail::Mailer;
 use metrics::Metrics;
 use monitor::Monitor;
-use pace::{Pace, State};
+use pace::Pace;
 use planner::Planner;
 use queue::Queue;
 use retry::Breaker;
@@ -79,8 +79,7 @@ pub async fn serve(
     by_priority.sort_by_key(|policy| policy.priority);
     let metrics = Metrics::new();
     let status = Status::new(me.to_string(), &by_priority, metrics.clone());
-    let blind = Pace { state: State::Blind, slots: 0, reason: "no service was heard yet".into() };
-    let (keeping, pace) = watch::channel(blind);
+    let (keeping, pace) = watch::channel(Pace::listening());
 
     let planner = Planner {
         log: log.clone(),

@@ -25,24 +25,34 @@ const TICK: Duration = Duration::from_millis(100);
 /// The pause before it is tried again to listen.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// The last report of each instance, and when it came.
-#[derive(Default)]
-struct Heard(HashMap<(String, String), (LoadReport, Instant)>);
+struct Heard {
+    /// The last report of each instance, and when it came.
+    reports: HashMap<(String, String), (LoadReport, Instant)>,
+    /// Since when somebody listens.
+    since: Instant,
+}
 
 impl Heard {
+    fn nothing(now: Instant) -> Self {
+        Self { reports: HashMap::new(), since: now }
+    }
+
     fn hear(&mut self, report: LoadReport, now: Instant) {
-        self.0.insert((report.service.clone(), report.instance.clone()), (report, now));
+        self.reports.insert((report.service.clone(), report.instance.clone()), (report, now));
     }
 
     /// The load of the one that has most to do.
     fn load(&mut self, now: Instant) -> Load {
-        self.0.retain(|_, (_, heard)| now.duration_since(*heard) < SILENCE);
-        let reports = self.0.values().map(|(report, _)| report);
-        let busiest = reports.max_by(|one, other| one.pressure.total_cmp(&other.pressure));
-        busiest.map_or(Load::Unknown, |report| Load::Known {
-            pressure: report.pressure,
-            reason: format!("{} in {}: {}", report.service, report.region, report.reason),
-        })
+        self.reports.retain(|_, (_, heard)| now.duration_since(*heard) < SILENCE);
+        let reports = self.reports.values().map(|(report, _)| report);
+        match reports.max_by(|one, other| one.pressure.total_cmp(&other.pressure)) {
+            Some(report) => Load::Known {
+                pressure: report.pressure,
+                reason: format!("{} in {}: {}", report.service, report.region, report.reason),
+            },
+            None if now.duration_since(self.since) < SILENCE => Load::Awaited,
+            None => Load::Unknown,
+        }
     }
 }
 
@@ -55,7 +65,7 @@ pub async fn follow(
     pace: watch::Sender<Pace>,
     shutdown: Shutdown,
 ) {
-    let mut heard = Heard::default();
+    let mut heard = Heard::nothing(Instant::now());
     let mut controller = Controller::new(thresholds, Instant::now());
     let following = async {
         loop {
@@ -147,13 +157,14 @@ mod tests {
     fn pressure(load: Load) -> Option<f64> {
         match load {
             Load::Known { pressure, .. } => Some(pressure),
-            Load::Unknown => None,
+            Load::Awaited | Load::Unknown => None,
         }
     }
 
     #[test]
     fn the_busiest_of_all_decides() {
-        let (mut heard, now) = (Heard::default(), Instant::now());
+        let now = Instant::now();
+        let mut heard = Heard::nothing(now);
         for (service, pressure) in [("query-service", 0.2), ("command-service", 0.9), ("query-service", 0.3)]
         {
             heard.hear(report(service, &format!("{pressure}"), pressure), now);
@@ -163,7 +174,8 @@ mod tests {
 
     #[test]
     fn a_later_report_of_an_instance_replaces_the_one_before() {
-        let (mut heard, now) = (Heard::default(), Instant::now());
+        let now = Instant::now();
+        let mut heard = Heard::nothing(now);
         heard.hear(report("query-service", "1", 0.9), now);
         heard.hear(report("query-service", "1", 0.1), now);
         assert_eq!(pressure(heard.load(now)), Some(0.1));
@@ -171,8 +183,17 @@ mod tests {
 
     #[test]
     fn an_instance_that_falls_silent_is_forgotten() {
-        let (mut heard, now) = (Heard::default(), Instant::now());
+        let now = Instant::now();
+        let mut heard = Heard::nothing(now);
         heard.hear(report("query-service", "1", 0.9), now);
-        assert_eq!(pressure(heard.load(now + SILENCE)), None);
+        assert_eq!(heard.load(now + SILENCE), Load::Unknown);
+    }
+
+    #[test]
+    fn a_while_is_waited_before_nobody_is_there() {
+        let now = Instant::now();
+        let mut heard = Heard::nothing(now);
+        assert_eq!(heard.load(now + SILENCE / 2), Load::Awaited);
+        assert_eq!(heard.load(now + SILENCE), Load::Unknown);
     }
 }

@@ -24,6 +24,8 @@ pub struct Thresholds {
 /// What is known of the services' load.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Load {
+    /// No service has said anything yet; it may be about to.
+    Awaited,
     /// No service has said anything for a while.
     Unknown,
     Known {
@@ -57,6 +59,11 @@ pub enum State {
 }
 
 impl Pace {
+    /// Before anything was heard.
+    pub fn listening() -> Self {
+        Self { state: State::Held, slots: 0, reason: "no service was heard yet".into() }
+    }
+
     pub fn is_held(&self) -> bool {
         self.state == State::Held
     }
@@ -79,10 +86,15 @@ impl Controller {
     }
 
     pub fn pace(&mut self, load: &Load, now: Instant) -> Pace {
-        let Load::Known { pressure, reason } = load else {
-            // What comes after is not known either: begin from below.
-            (self.slots, self.calm_since) = (0, None);
-            return Pace { state: State::Blind, slots: 0, reason: "no service says how busy it is".into() };
+        let (pressure, reason) = match load {
+            Load::Known { pressure, reason } => (pressure, reason),
+            Load::Awaited => return Pace::listening(),
+            Load::Unknown => {
+                // What comes after is not known either: begin from below.
+                (self.slots, self.calm_since) = (0, None);
+                let reason = "no service says how busy it is".into();
+                return Pace { state: State::Blind, slots: 0, reason };
+            }
         };
         self.follow(*pressure, now);
         let state = match self.slots {

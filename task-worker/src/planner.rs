@@ -84,9 +84,10 @@ impl Planner {
     /// Runs until shutdown.
     pub async fn run(self, shutdown: Shutdown) {
         let mut known = String::new();
-        while let Some(result) = shutdown.run_until_cancelled(self.hold_and_plan(&shutdown)).await {
+        while !shutdown.is_cancelled() {
+            let planned = self.hold_and_plan(&shutdown).await;
             self.status.does_not_plan();
-            if let Err(trouble) = result {
+            if let Err(trouble) = planned {
                 let trouble = trouble.to_string();
                 if trouble != known {
                     tracing::warn!(trouble, "planning begins anew");
@@ -95,7 +96,7 @@ impl Planner {
                 self.status.cannot_plan(&trouble);
                 known = trouble;
             }
-            sleep(RETRY_DELAY).await;
+            shutdown.run_until_cancelled(sleep(RETRY_DELAY)).await;
         }
     }
 
@@ -107,10 +108,11 @@ impl Planner {
         let held = loop {
             match lease.take().await? {
                 Some(held) => break held,
+                None if shutdown.is_cancelled() => return Ok(()),
                 None => {
                     // Another plans, which is as it should be.
                     self.health.pass(HEALTH);
-                    sleep(LOOK_INTERVAL).await;
+                    shutdown.run_until_cancelled(sleep(LOOK_INTERVAL)).await;
                 }
             }
         };
