@@ -119,13 +119,12 @@ async fn keep(
 fn set(pace: &watch::Sender<Pace>, new: Pace) {
     pace.send_if_modified(|known| {
         let is_other = *known != new;
-        if known.state != new.state {
-            match new.state {
-                State::Held => tracing::info!(reason = new.reason, "tasks are held back"),
-                State::Blind => tracing::warn!("{}: tasks are done at a bounded rate", new.reason),
-                State::Rising if known.is_held() => tracing::info!(reason = new.reason, "tasks go on"),
-                State::Rising | State::Full => {}
-            }
+        let is_other_state = known.state != new.state;
+        match new.state {
+            State::Held if is_other_state => tracing::info!(reason = new.reason, "tasks are held back"),
+            State::Blind if is_other => tracing::warn!("{}: tasks are done at a bounded rate", new.reason),
+            State::Rising if known.is_held() => tracing::info!(reason = new.reason, "tasks go on"),
+            _ => {}
         }
         *known = new;
         is_other

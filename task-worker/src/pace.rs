@@ -61,7 +61,7 @@ pub enum State {
 impl Pace {
     /// Before anything was heard.
     pub fn listening() -> Self {
-        Self { state: State::Held, slots: 0, reason: "no service was heard yet".into() }
+        Self { state: State::Blind, slots: 0, reason: "no service was heard yet".into() }
     }
 
     pub fn is_held(&self) -> bool {
