@@ -5,7 +5,7 @@ use std::process::Output;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::{Office, dead, started};
+use super::{Office, dead, started, until_idle};
 use crate::{
     harness::{Place, World, programs, until},
     smtp::SmtpServer,
@@ -105,6 +105,7 @@ async fn what_cannot_be_done_is_said_by_name() {
         (&["discard", &ada], "--reason"),
         (&["discard", &ada, "--reason", " "], "--reason: to discard a task takes a reason"),
         (&["list", "--policy", "nonsense"], "there is no policy `nonsense`"),
+        (&["retry", "--all", "--policy", "nonsense"], "there is no policy `nonsense`"),
         (&["list", "--limit", "0"], "--limit"),
     ] {
         let said = by_hand(&office.world.place, &[&["dead-letters"], arguments].concat()).await;
@@ -137,7 +138,11 @@ async fn policies_are_listed_and_started_anew() {
     assert_eq!(by_hand(&world.place, &["policies", "list"]).await.out, seen(1));
 
     let smtp = SmtpServer::start().await;
-    let _worker = started(&world, &["--mail", &smtp.url()]).await;
+    let worker = started(&world, &["--mail", &smtp.url()]).await;
     until("those after the new start were welcomed", async || smtp.count() == 2).await;
+    until_idle(&world, &worker).await;
     assert!(smtp.mails().iter().all(|mail| mail.to != ["ada@example.org"]));
+    // A worker that runs notices, too.
+    by_hand(&world.place, &["policies", "restart", "--after", "0"]).await;
+    until("all were welcomed again", async || smtp.count() == 5).await;
 }
