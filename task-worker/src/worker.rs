@@ -79,6 +79,8 @@ impl Worker {
                 "leaving with tasks under way: another worker will do them"
             );
         }
+        // What came of the last tasks may not have left this process yet.
+        self.attempts.queue.flush().await;
     }
 
     /// Ends only with an error.

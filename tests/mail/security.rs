@@ -38,7 +38,8 @@ async fn tls_from_the_start_secures_the_connection() {
 #[tokio::test]
 async fn a_certificate_that_nobody_vouches_for_is_unavailable() {
     let certificate = Certificate::make();
-    let (starttls, implicit) = (server(&certificate, "offered").await, server(&certificate, "implicit").await);
+    let (starttls, implicit) =
+        (server(&certificate, "offered").await, server(&certificate, "implicit").await);
     for url in [
         url(&starttls, "required"),
         url(&starttls, "opportunistic"),

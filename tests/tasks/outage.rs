@@ -18,7 +18,8 @@ async fn a_server_that_dies_loses_no_task_and_repeats_only_what_was_under_way() 
     let mut world = World::at(Place::new(Arc::new(Servers::start().await)).await).await;
     let smtp = SmtpServer::start_with(json!({"answers_after": 0.3})).await;
     let concurrency = CONCURRENCY.to_string();
-    let settings = ["--mail", &*smtp.url(), "--concurrency", &concurrency, "--smtp-connections", &concurrency];
+    let settings =
+        ["--mail", &*smtp.url(), "--concurrency", &concurrency, "--smtp-connections", &concurrency];
     let blind = ["--regions", "nowhere", "--trickle-per-second", "1000"];
     let worker = started(&world, &[&settings[..], &blind].concat()).await;
     let accounts = registered(&world, 500).await;

@@ -125,8 +125,7 @@ async fn while_a_service_is_busy_no_task_is_begun_and_when_that_ends_they_go_on(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_at_its_deadline_is_done_though_the_services_are_busy_at_a_bounded_rate() {
-    const HURRIED: &[Definition] =
-        &[Definition { within_seconds: 5, ..Definition::of::<WelcomeEmail>() }];
+    const HURRIED: &[Definition] = &[Definition { within_seconds: 5, ..Definition::of::<WelcomeEmail>() }];
     // The last tenth is for doing it.
     const HELD: Duration = Duration::from_millis(4_500);
     let (world, smtp) = (narrow("local").await, SmtpServer::start().await);
@@ -155,7 +154,10 @@ async fn a_worker_that_hears_no_service_says_so_and_works_at_a_bounded_rate() {
     let (_, spread) = arrivals(&smtp, 6).await;
     assert!(spread >= Duration::from_millis(1_800), "six came within {spread:?}");
     let pace = pace(&worker).await;
-    assert_eq!((&pace["state"], &pace["reason"]), (&"blind".into(), &"no service says how busy it is".into()));
+    assert_eq!(
+        (&pace["state"], &pace["reason"]),
+        (&"blind".into(), &"no service says how busy it is".into())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
