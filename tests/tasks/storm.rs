@@ -20,7 +20,7 @@ struct Storm {
     world: World,
     smtp: SmtpServer,
     workers: Vec<Instance>,
-    _logs: TempDir,
+    logs: TempDir,
 }
 
 impl Storm {
@@ -30,7 +30,7 @@ impl Storm {
         // Whoever is killed between its taking an email and its saying so does not know that it was taken.
         let smtp = SmtpServer::start_with(json!({"answers_after": 0.3})).await;
         let logs = tempfile::tempdir().unwrap();
-        let mut storm = Self { world, smtp, workers: Vec::new(), _logs: logs };
+        let mut storm = Self { world, smtp, workers: Vec::new(), logs };
         for number in 0..workers {
             storm.start_worker(number).await;
         }
@@ -47,7 +47,7 @@ impl Storm {
             ("HEADWATER_REGIONS", "nowhere"),
             ("HEADWATER_TRICKLE_PER_SECOND", "1000"),
         ];
-        let log = self._logs.path().join(format!("{number}.log"));
+        let log = self.logs.path().join(format!("{number}.log"));
         self.workers.push(Instance::task_worker(&self.world.place, log, &settings).await);
     }
 
