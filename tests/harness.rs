@@ -9,7 +9,7 @@ use std::{
 
 use async_nats::Client;
 use clap::Parser;
-use domain::view::Definition;
+use domain::{policy, view::Definition};
 use event_log::EventLog;
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::Value;
@@ -66,11 +66,22 @@ impl Servers {
     }
 }
 
+/// What answers at a URL.
+pub trait Served {
+    fn url(&self) -> &str;
+}
+
 /// A service that runs inside the test's process.
 pub struct Service {
     pub url: String,
     shutdown: Shutdown,
     task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Served for Service {
+    fn url(&self) -> &str {
+        &self.url
+    }
 }
 
 impl Service {
@@ -202,8 +213,13 @@ impl Place {
         )
     }
 
-    /// A task-worker that makes emails of what `settings` say, and looks addresses up at `queries`.
-    pub async fn task_worker(&self, queries: &Service, settings: &[&str]) -> Service {
+    /// A task-worker of these policies, that makes emails of what `settings` say, and looks addresses up at `queries`.
+    pub async fn task_worker_of(
+        &self,
+        policies: &'static [policy::Definition],
+        queries: &Service,
+        settings: &[&str],
+    ) -> Service {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let nats_url = self.servers.nats.url();
@@ -211,7 +227,7 @@ impl Place {
             ["service", "--namespace", &self.namespace, "--nats-url", &nats_url, "--query-url", &queries.url];
         let config = task_worker::Config::parse_from(ours.iter().chain(settings));
         let shutdown = Shutdown::new();
-        let serve = task_worker::serve(listener, config, domain::policies::ALL, shutdown.clone());
+        let serve = task_worker::serve(listener, config, policies, shutdown.clone());
         Service { url, shutdown, task: tokio::spawn(serve) }
     }
 

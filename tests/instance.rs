@@ -1,6 +1,7 @@
 //! A service that is a process of its own, which can be killed and paused.
 
 use std::{
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -11,10 +12,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use stack::{
     ports,
     program::Running,
-    services::{self, COMMAND_SERVICE, PROJECTOR, QUERY_SERVICE, ServiceConfig},
+    services::{self, COMMAND_SERVICE, PROJECTOR, QUERY_SERVICE, ServiceConfig, TASK_WORKER},
 };
 
-use crate::harness::{Place, programs, until};
+use crate::harness::{Place, Served, programs, until};
 
 /// More than an instance needs to leave in good order.
 const GRACE: Duration = Duration::from_secs(10);
@@ -25,32 +26,51 @@ pub struct Instance {
     log: PathBuf,
 }
 
+impl Served for Instance {
+    fn url(&self) -> &str {
+        &self.url
+    }
+}
+
 impl Instance {
     /// Starts a command-service that keeps its state in `state`, and waits until it is ready.
     pub async fn start(place: &Place, state: &Path) -> Self {
-        Self::run(COMMAND_SERVICE, place, Some(state), state.with_extension("log"), "").await
+        Self::run(COMMAND_SERVICE, place, Some(state), state.with_extension("log"), vec![]).await
     }
 
     /// Starts a projector of some views, or of all if none are named, and waits until it is ready.
     pub async fn projector(place: &Place, log: PathBuf, views: &str) -> Self {
-        Self::run(PROJECTOR, place, None, log, views).await
+        let settings = if views.is_empty() { vec![] } else { vec![("HEADWATER_VIEWS", views.into())] };
+        Self::run(PROJECTOR, place, None, log, settings).await
     }
 
     /// Starts a query-service, and waits until it is ready.
     pub async fn query_service(place: &Place, log: PathBuf) -> Self {
-        Self::run(QUERY_SERVICE, place, None, log, "").await
+        Self::run(QUERY_SERVICE, place, None, log, vec![]).await
     }
 
-    async fn run(name: &'static str, place: &Place, state: Option<&Path>, log: PathBuf, views: &str) -> Self {
+    /// Starts a task-worker with these settings, and waits until it is ready.
+    pub async fn task_worker(place: &Place, log: PathBuf, settings: &[(&'static str, &str)]) -> Self {
+        let settings = settings.iter().map(|(name, value)| (*name, value.into())).collect();
+        Self::run(TASK_WORKER, place, None, log, settings).await
+    }
+
+    async fn run(
+        name: &'static str,
+        place: &Place,
+        state: Option<&Path>,
+        log: PathBuf,
+        settings: Vec<(&'static str, OsString)>,
+    ) -> Self {
         let port = ports::next_free(0).unwrap();
         let config = ServiceConfig {
             port,
             namespace: place.namespace.clone(),
             nats_url: place.servers.nats.url(),
             nats_monitor_url: place.servers.nats.monitor_url(),
-            database_url: (name != COMMAND_SERVICE).then(|| place.database_url.clone()),
+            database_url: [PROJECTOR, QUERY_SERVICE].contains(&name).then(|| place.database_url.clone()),
             state_folder: state.map(Path::to_owned),
-            settings: if views.is_empty() { vec![] } else { vec![("HEADWATER_VIEWS", views.into())] },
+            settings,
             log: log.clone(),
         };
         let program = services::program(programs().await, name, config);

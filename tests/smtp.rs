@@ -7,6 +7,7 @@ use std::{
 };
 
 use domain::values::Email;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -20,7 +21,7 @@ use tokio::{
 pub struct SmtpServer {
     pub port: u16,
     folder: TempDir,
-    _process: Child,
+    process: Child,
 }
 
 /// An email that the server has accepted.
@@ -72,12 +73,23 @@ impl SmtpServer {
         let line = lines.next_line().await.unwrap().expect("the mail server says where it listens");
         let said: Value = serde_json::from_str(&line).unwrap();
         let port = said["port"].as_u64().unwrap().try_into().unwrap();
-        Self { port, folder, _process: process }
+        Self { port, folder, process }
+    }
+
+    /// Ends it, so that another can take its port.
+    pub async fn stop(mut self) {
+        self.process.kill().await.unwrap();
     }
 
     /// A URL that needs no more to send emails.
     pub fn url(&self) -> String {
         format!("smtp://127.0.0.1:{}", self.port)
+    }
+
+    /// How many it has accepted so far.
+    pub fn count(&self) -> usize {
+        let files = fs::read_dir(self.folder.path()).unwrap().map(|file| file.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "json")).count()
     }
 
     /// What it has accepted so far, in order.
@@ -100,6 +112,29 @@ impl Received {
         let named = self.headers.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
         let [(_, value)] = named.collect::<Vec<_>>()[..] else { panic!("{name} in {:?}", self.headers) };
         value
+    }
+}
+
+/// A certificate that nobody vouches for, of a server that is called `localhost`.
+pub struct Certificate(TempDir);
+
+impl Certificate {
+    pub fn make() -> Self {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("cert.pem"), cert.pem()).unwrap();
+        fs::write(folder.path().join("key.pem"), signing_key.serialize_pem()).unwrap();
+        Self(folder)
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.0.path().join("cert.pem")
+    }
+
+    /// The options of a mail server that has it.
+    pub fn options(&self, tls: &str) -> Value {
+        json!({"tls": tls, "certificate": self.path(), "key": self.0.path().join("key.pem")})
     }
 }
 

@@ -1,17 +1,25 @@
 //! Tasks, from the event to the email.
 
+mod by_hand;
 mod cancelling;
+mod delayed;
 mod letters;
+mod outage;
 mod policies;
+mod pressure;
+mod storm;
+mod trouble;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
+use domain::policy::Definition;
+use futures::{StreamExt, stream};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    harness::{Call, Service, World, until},
+    harness::{Answer, Call, Served, Service, World, until},
     smtp::SmtpServer,
 };
 
@@ -39,18 +47,24 @@ impl Office {
 
     /// Waits until nothing is owed any more.
     pub async fn until_idle(&self) {
-        until_planned(&self.world, &self.worker).await;
-        until("nothing is owed any more", async || {
-            let tasks = tasks(&self.worker).await;
-            let is_idle = |policy: &Value| policy["ready"] == 0 && policy["under_way"] == 0;
-            tasks["policies"].as_array().unwrap().iter().all(is_idle) && tasks["later"] == 0
-        })
-        .await;
+        until_idle(&self.world, &self.worker).await;
     }
 }
 
+/// Waits until nothing is owed any more.
+pub async fn until_idle(world: &World, worker: &impl Served) {
+    until_planned(world, worker).await;
+    until("nothing is owed any more", async || is_idle(&tasks(worker).await)).await;
+}
+
+/// Whether no task is in the queue.
+pub fn is_idle(tasks: &Value) -> bool {
+    let is_idle = |policy: &Value| policy["ready"] == 0 && policy["under_way"] == 0;
+    tasks["policies"].as_array().unwrap().iter().all(is_idle) && tasks["later"] == 0
+}
+
 /// Waits until everything in the log was planned by this worker.
-pub async fn until_planned(world: &World, worker: &Service) {
+pub async fn until_planned(world: &World, worker: &impl Served) {
     let head = world.place.log().await.head().await.unwrap().position;
     until("everything was planned", async || {
         tasks(worker).await["planner"]["position"].as_u64() >= Some(head)
@@ -60,21 +74,49 @@ pub async fn until_planned(world: &World, worker: &Service) {
 
 /// A task-worker whose policies have started.
 pub async fn started(world: &World, settings: &[&str]) -> Service {
-    let worker = world.place.task_worker(&world.queries, settings).await;
+    started_of(domain::policies::ALL, world, settings).await
+}
+
+/// The same, of other policies than the application's.
+pub async fn started_of(policies: &'static [Definition], world: &World, settings: &[&str]) -> Service {
+    let worker = world.place.task_worker_of(policies, &world.queries, settings).await;
     world.until_ready(&worker).await;
     worker
 }
 
-pub async fn tasks(worker: &Service) -> Value {
+pub async fn tasks(worker: &impl Served) -> Value {
     get(worker, "/tasks").await.body
 }
 
-pub async fn get(worker: &Service, path: &str) -> crate::harness::Answer {
-    Call::new(reqwest::Client::new().get(format!("{}{path}", worker.url))).send().await
+/// How many tasks are dead.
+pub async fn dead(worker: &impl Served) -> u64 {
+    get(worker, "/dead-letters").await.body["total"].as_u64().unwrap()
 }
 
-pub async fn post(worker: &Service, path: &str, body: &Value) -> crate::harness::Answer {
-    Call::new(reqwest::Client::new().post(format!("{}{path}", worker.url))).json(body).send().await
+pub async fn get(worker: &impl Served, path: &str) -> Answer {
+    Call::new(reqwest::Client::new().get(format!("{}{path}", worker.url()))).send().await
+}
+
+pub async fn post(worker: &impl Served, path: &str, body: &Value) -> Answer {
+    Call::new(reqwest::Client::new().post(format!("{}{path}", worker.url()))).json(body).send().await
+}
+
+/// Registers so many accounts, several at once, and gives their ids.
+pub async fn registered(world: &World, count: usize) -> BTreeSet<Uuid> {
+    let names = (0..count).map(|number| format!("user{number}"));
+    let registering = stream::iter(names).map(|name| async move { world.registered(&name).await });
+    registering.buffer_unordered(16).collect().await
+}
+
+/// Every account has its welcome, under one Message-ID. How many got it once more than that.
+pub fn repeats(smtp: &SmtpServer, accounts: &BTreeSet<Uuid>) -> usize {
+    let ids: Vec<String> = smtp.mails().iter().map(|mail| mail.header("Message-ID").to_owned()).collect();
+    let account = |id: &String| -> Uuid { id.split('.').nth(1).unwrap().parse().unwrap() };
+    let distinct: BTreeSet<&String> = ids.iter().collect();
+    let welcomed: BTreeSet<Uuid> = ids.iter().map(account).collect();
+    assert_eq!(&welcomed, accounts, "somebody was not welcomed");
+    assert_eq!(distinct.len(), accounts.len(), "a repeat has another Message-ID");
+    ids.len() - accounts.len()
 }
 
 /// Places an order now.

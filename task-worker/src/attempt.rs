@@ -16,7 +16,7 @@ use crate::{
 /// What a task may take beside the sending of an email, or it is taken for hanging.
 const TIME_MAX: Duration = Duration::from_secs(30);
 /// A task that was given out so often, and of which no worker ever said what came of it, ends those who try.
-const DELIVERIES_MAX: i64 = 10;
+pub const DELIVERIES_MAX: i64 = 10;
 /// What is kept of an error.
 const ERROR_CHARS_MAX: usize = 1_000;
 

@@ -130,6 +130,9 @@ impl DeadLetters {
             Self::Retry { ids, all, policy, service } => {
                 let letters = letters(&service).await?;
                 let ids = if all { letters.ids(policy.as_deref()).await? } else { ids };
+                if ids.is_empty() {
+                    ensure_known(policy.as_deref())?;
+                }
                 let mut were_there = Vec::new();
                 for id in ids {
                     were_there.push((letters.send_again(&id).await?, id));
@@ -157,6 +160,14 @@ fn told(what: &str, were_there: &[(bool, TaskId)]) -> ExitCode {
     if were_there.iter().all(|(was_there, _)| *was_there) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// A policy that is no more may have dead letters. One that has none, and never was, is a slip.
+fn ensure_known(policy: Option<&str>) -> anyhow::Result<()> {
+    let names: Vec<&str> = policies::ALL.iter().map(|policy| policy.name).collect();
+    let is_known = policy.is_none_or(|policy| names.contains(&policy));
+    ensure!(is_known, "there is no policy `{}`; there are {}", policy.unwrap_or(""), names.join(", "));
+    Ok(())
+}
+
 async fn list(
     service: &ServiceArgs,
     policy: Option<String>,
@@ -164,6 +175,9 @@ async fn list(
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     let list = letters(service).await?.list(policy.as_deref(), limit).await?;
+    if list.total == 0 {
+        ensure_known(policy.as_deref())?;
+    }
     for letter in &list.dead_letters {
         if json {
             println!("{}", serde_json::to_string(letter)?);

@@ -5,6 +5,7 @@ mod plan;
 
 use std::{collections::BTreeMap, time::Duration};
 
+use anyhow::ensure;
 use domain::policy::Definition;
 use event_log::{Checkpoint, EventLog, FollowError, Frame, LogError, Target};
 use service_kit::{
@@ -250,10 +251,10 @@ pub async fn restart(
     after: Option<u64>,
 ) -> anyhow::Result<Progress> {
     let stored = queue.progress().await?;
-    let after = match after {
-        Some(position) => position,
-        None => log.head().await?.position,
-    };
+    let end = log.head().await?.position;
+    let after = after.unwrap_or(end);
+    // What happens up to there would be owed by nobody.
+    ensure!(after <= end, "--after: the log ends at position {end}; no policy can go on after {after}");
     let policies = policies.iter().map(|policy| (policy.name.to_owned(), after)).collect();
     let checkpoint = log.seek(Target::Position(after + 1)).await?;
     let progress = Progress { checkpoint, policies, off: stored.progress.off.clone() };

@@ -42,6 +42,8 @@ use task::Subjects;
 
 /// One request takes at most this long.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Who leaves waits no longer than this for what it still has to say.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Why the queue cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +118,11 @@ impl Queue {
     /// Says, for as long as it is heard, that tasks became ready. Only a hint: it may be lost.
     pub async fn hints(&self) -> Result<Subscriber, QueueError> {
         self.client.subscribe(self.subjects.hints()).await.map_err(QueueError::unavailable)
+    }
+
+    /// Returns when everything that was said so far is on its way to the server, or when that cannot be.
+    pub async fn flush(&self) {
+        let _ = tokio::time::timeout(FLUSH_TIMEOUT, self.client.flush()).await;
     }
 
     /// Takes what a policy owes because of an aggregate out of the queue, and from among the dead letters.

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    attempt::Attempts,
+    attempt::{Attempts, DELIVERIES_MAX},
     clock,
     pace::{Pace, State},
     queue::QueueError,
@@ -41,6 +41,8 @@ const FINISH_TIME_MAX: Duration = Duration::from_secs(5);
 const LAST_PART: u32 = 10;
 /// A task that was taken though its time had not come is given back for no longer than this.
 const GIVE_BACK_MAX: Duration = Duration::from_secs(30);
+/// A task that was given out so often is not given back any more, lest it be taken for one that ends those who try.
+const GIVEN_OUT_MAX: i64 = DELIVERIES_MAX / 2;
 
 pub struct Worker {
     pub attempts: Arc<Attempts>,
@@ -77,6 +79,8 @@ impl Worker {
                 "leaving with tasks under way: another worker will do them"
             );
         }
+        // What came of the last tasks may not have left this process yet.
+        self.attempts.queue.flush().await;
     }
 
     /// Ends only with an error.
@@ -159,15 +163,14 @@ impl Worker {
                 continue;
             }
             for delivery in self.attempts.queue.take(policy.name, allowed).await? {
-                match due_in(delivery.task.deadline) {
-                    Duration::ZERO => {
-                        running.spawn(self.attempts.clone().run(policy, delivery));
-                        self.trickle.take(1);
-                        allowed -= 1;
-                    }
-                    // The one that is due is under way elsewhere.
-                    later => delivery.give_back(later.min(GIVE_BACK_MAX)).await,
+                // If the one that is due is under way elsewhere, it is one that is not.
+                if let Some(time) = give_back_for(due_in(delivery.task.deadline), delivery.number) {
+                    delivery.give_back(time).await;
+                    continue;
                 }
+                running.spawn(self.attempts.clone().run(policy, delivery));
+                self.trickle.take(1);
+                allowed -= 1;
             }
         }
         Ok(next.max(TRICKLE_EVERY))
@@ -184,5 +187,29 @@ impl Worker {
         }
         // One look serves all hints that have arrived.
         while let Some(Some(_)) = hints.next().now_or_never() {}
+    }
+}
+
+/// How long a task is given back for that is due in a while; not at all, if it is to be begun.
+fn give_back_for(due_in: Duration, given_out: i64) -> Option<Duration> {
+    let is_to_be_begun = due_in.is_zero() || given_out >= GIVEN_OUT_MAX;
+    (!is_to_be_begun).then_some(due_in.min(GIVE_BACK_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_is_not_due_is_given_back_until_it_is_but_not_for_long() {
+        assert_eq!(give_back_for(Duration::ZERO, 1), None);
+        assert_eq!(give_back_for(Duration::from_secs(3), 1), Some(Duration::from_secs(3)));
+        assert_eq!(give_back_for(Duration::from_secs(3_600), 1), Some(GIVE_BACK_MAX));
+    }
+
+    #[test]
+    fn a_task_is_not_given_back_so_often_that_it_would_be_taken_for_dead() {
+        let given_back = (1..).take_while(|number| give_back_for(Duration::from_secs(60), *number).is_some());
+        assert!(given_back.count() < DELIVERIES_MAX as usize);
     }
 }

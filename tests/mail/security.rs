@@ -1,40 +1,16 @@
 //! TLS and logins.
 
-use std::path::PathBuf;
-
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use tempfile::TempDir;
-
 use super::*;
+use crate::smtp::Certificate;
 
-/// A certificate that nobody vouches for, of a server that is called `localhost`.
-struct Certificate {
-    folder: TempDir,
+async fn server(certificate: &Certificate, tls: &str) -> SmtpServer {
+    SmtpServer::start_with(certificate.options(tls)).await
 }
 
-impl Certificate {
-    fn make() -> Self {
-        let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("cert.pem"), cert.pem()).unwrap();
-        fs::write(folder.path().join("key.pem"), signing_key.serialize_pem()).unwrap();
-        Self { folder }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("cert.pem")
-    }
-
-    async fn server(&self, tls: &str) -> SmtpServer {
-        let key = self.folder.path().join("key.pem");
-        SmtpServer::start_with(json!({"tls": tls, "certificate": self.path(), "key": key})).await
-    }
-
-    /// A mailer that trusts it.
-    fn trusted(&self, url: &str) -> Mailer {
-        try_mailer(url, &["--smtp-ca", self.path().to_str().unwrap(), "--smtp-timeout-seconds", "1"]).unwrap()
-    }
+/// A mailer that trusts it.
+fn trusted(certificate: &Certificate, url: &str) -> Mailer {
+    let path = certificate.path();
+    try_mailer(url, &["--smtp-ca", path.to_str().unwrap(), "--smtp-timeout-seconds", "1"]).unwrap()
 }
 
 fn url(server: &SmtpServer, tls: &str) -> String {
@@ -44,9 +20,9 @@ fn url(server: &SmtpServer, tls: &str) -> String {
 #[tokio::test]
 async fn starttls_secures_the_connection() {
     let certificate = Certificate::make();
-    let server = certificate.server("required").await;
+    let server = server(&certificate, "required").await;
     for tls in ["required", "opportunistic"] {
-        welcome(&certificate.trusted(&url(&server, tls)), "a@b.org").await.unwrap();
+        welcome(&trusted(&certificate, &url(&server, tls)), "a@b.org").await.unwrap();
     }
     assert_eq!(server.mails().iter().filter(|mail| mail.is_encrypted).count(), 2);
 }
@@ -54,15 +30,16 @@ async fn starttls_secures_the_connection() {
 #[tokio::test]
 async fn tls_from_the_start_secures_the_connection() {
     let certificate = Certificate::make();
-    let server = certificate.server("implicit").await;
-    welcome(&certificate.trusted(&format!("smtps://localhost:{}", server.port)), "a@b.org").await.unwrap();
+    let server = server(&certificate, "implicit").await;
+    welcome(&trusted(&certificate, &format!("smtps://localhost:{}", server.port)), "a@b.org").await.unwrap();
     assert!(server.mail().is_encrypted);
 }
 
 #[tokio::test]
 async fn a_certificate_that_nobody_vouches_for_is_unavailable() {
     let certificate = Certificate::make();
-    let (starttls, implicit) = (certificate.server("offered").await, certificate.server("implicit").await);
+    let (starttls, implicit) =
+        (server(&certificate, "offered").await, server(&certificate, "implicit").await);
     for url in [
         url(&starttls, "required"),
         url(&starttls, "opportunistic"),
@@ -77,8 +54,8 @@ async fn a_certificate_that_nobody_vouches_for_is_unavailable() {
 #[tokio::test]
 async fn a_certificate_of_another_host_is_unavailable() {
     let certificate = Certificate::make();
-    let server = certificate.server("offered").await;
-    let mailer = certificate.trusted(&format!("smtp://127.0.0.1:{}?tls=required", server.port));
+    let server = server(&certificate, "offered").await;
+    let mailer = trusted(&certificate, &format!("smtp://127.0.0.1:{}?tls=required", server.port));
     let why = unavailable(welcome(&mailer, "a@b.org").await);
     assert!(why.contains("certificate"), "{why}");
 }
@@ -96,7 +73,7 @@ async fn where_tls_is_required_nothing_goes_without_it() {
 
 #[tokio::test]
 async fn a_server_that_demands_tls_and_does_not_get_it_is_unavailable() {
-    let server = Certificate::make().server("required").await;
+    let server = server(&Certificate::make(), "required").await;
     let why = unavailable(welcome(&mailer(&server), "a@b.org").await);
     assert!(why.contains("530"), "{why}");
 }
@@ -104,8 +81,8 @@ async fn a_server_that_demands_tls_and_does_not_get_it_is_unavailable() {
 #[tokio::test]
 async fn tls_that_is_none_is_unavailable() {
     let certificate = Certificate::make();
-    let server = certificate.server("broken").await;
-    unavailable(welcome(&certificate.trusted(&url(&server, "required")), "a@b.org").await);
+    let server = server(&certificate, "broken").await;
+    unavailable(welcome(&trusted(&certificate, &url(&server, "required")), "a@b.org").await);
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@ What it does with an email is chosen by the local part of the recipient: see `Ha
 Options: `greeting` (a line to refuse every connection with), `silent` (connections are accepted and never answered),
 `tls` ("offered", "required", "implicit" or "broken"; with `certificate` and `key`, PEM files), `user` and `password`
 (without which no email is taken), `emails_per_connection` (the connection is closed after so many), `utf8` (false:
-SMTPUTF8 is not offered).
+SMTPUTF8 is not offered), `port` (instead of a free one), `answers_after` (seconds between taking an email and saying
+so), `everyone` (what every recipient is treated as, whatever the local part, such as "hang").
 """
 
 import asyncio
@@ -30,8 +31,9 @@ logging.disable()
 
 
 class Handler:
-    def __init__(self, folder):
+    def __init__(self, folder, options):
         self.folder = folder
+        self.options = options
         self.numbers = itertools.count(1)
         self.attempts = {}
 
@@ -47,7 +49,7 @@ class Handler:
         return "250 OK"
 
     async def handle_RCPT(self, server, session, envelope, address, options):
-        kind, _, rest = address.partition("@")[0].partition("-")
+        kind = self.kind(address)
         if kind == "never":
             return "550 5.1.1 no such\tmailbox"
         if kind == "later":
@@ -65,7 +67,7 @@ class Handler:
         return "250 OK"
 
     async def handle_DATA(self, server, session, envelope):
-        kind = envelope.rcpt_tos[0].partition("@")[0].partition("-")[0]
+        kind = self.kind(envelope.rcpt_tos[0])
         if kind == "hang":
             await asyncio.Event().wait()
         if kind == "spam":
@@ -74,7 +76,11 @@ class Handler:
             return "452 4.3.1 no room"
         self.keep(server, session, envelope)
         server.emails += 1
+        await asyncio.sleep(self.options.get("answers_after", 0))
         return "250 OK"
+
+    def kind(self, address):
+        return self.options.get("everyone", address.partition("@")[0].partition("-")[0])
 
     def keep(self, server, session, envelope):
         parsed = email.message_from_bytes(envelope.original_content, policy=email.policy.default)
@@ -115,7 +121,7 @@ class Server(SMTP):
         self.transport.write(b"this is no TLS\r\n" * 10)
 
     async def smtp_DATA(self, arg):
-        if self.envelope.rcpt_tos and self.envelope.rcpt_tos[0].startswith("break-"):
+        if self.envelope.rcpt_tos and self.event_handler.kind(self.envelope.rcpt_tos[0]) == "break":
             await self.push("354 go ahead")
             await self._reader.readline()
             self.transport.abort()
@@ -141,7 +147,7 @@ def make(loop, folder, options):
         right = (data.login.decode(), data.password.decode()) == (options["user"], options["password"])
         return AuthResult(success=right, handled=False, auth_data=data.login.decode())
 
-    handler = Handler(folder)
+    handler = Handler(folder, options)
 
     def protocol():
         return Server(
@@ -174,7 +180,8 @@ async def refuse(options, reader, writer):
 async def main(folder, options):
     loop = asyncio.get_running_loop()
     if "greeting" in options or options.get("silent"):
-        server = await asyncio.start_server(lambda *streams: refuse(options, *streams), "127.0.0.1", 0)
+        port = options.get("port", 0)
+        server = await asyncio.start_server(lambda *streams: refuse(options, *streams), "127.0.0.1", port)
     else:
         protocol, implicit = make(loop, folder, options)
         server = await loop.create_server(protocol, "127.0.0.1", options.get("port", 0), ssl=implicit)
