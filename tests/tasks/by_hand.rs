@@ -3,11 +3,12 @@
 use std::process::Output;
 
 use serde_json::{Value, json};
+use stack::ports;
 use tokio::process::Command;
 
 use super::{Office, dead, started, until_idle};
 use crate::{
-    harness::{Place, World, programs, until},
+    harness::{Place, Servers, World, programs, until},
     smtp::SmtpServer,
 };
 
@@ -21,10 +22,14 @@ struct Said {
 
 /// Runs the program in the namespace of a place.
 async fn by_hand(place: &Place, arguments: &[&str]) -> Said {
+    by_hand_at(&place.servers.nats.url(), place, arguments).await
+}
+
+/// The same, with another NATS server.
+async fn by_hand_at(nats_url: &str, place: &Place, arguments: &[&str]) -> Said {
     let mut command = Command::new(programs().await.join("task-worker"));
     command.args(arguments).env("HEADWATER_NAMESPACE", &place.namespace);
-    let Output { status, stdout, stderr } =
-        command.env("NATS_URL", place.servers.nats.url()).output().await.unwrap();
+    let Output { status, stdout, stderr } = command.env("NATS_URL", nats_url).output().await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Said { out: text(stdout), error: text(stderr), code: status.code().unwrap() }
 }
@@ -112,6 +117,16 @@ async fn what_cannot_be_done_is_said_by_name() {
         assert!(said.code != 0 && said.error.contains(words), "{arguments:?}: {said:?}");
     }
     assert_eq!(dead(&started(&office.world, &["--mail", "null:"]).await).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_server_every_command_ends_and_says_so() {
+    let place = Place::new(Servers::shared().await).await;
+    let nobody = format!("nats://127.0.0.1:{}", ports::next_free(0).unwrap());
+    for arguments in [&["dead-letters", "list"], &["policies", "list"], &["policies", "restart"]] {
+        let said = by_hand_at(&nobody, &place, arguments).await;
+        assert!(said.code != 0 && said.error.contains("the queue of tasks is unavailable"), "{said:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
