@@ -172,9 +172,7 @@ async fn what_the_mail_server_does_not_take_now_is_sent_later() {
 #[tokio::test(flavor = "multi_thread")]
 async fn while_there_is_no_mail_server_tasks_wait_and_none_is_dead() {
     let world = World::start().await;
-    let place = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = place.local_addr().unwrap().port();
-    drop(place);
+    let port = stack::ports::next_free(0).unwrap();
     let worker = started(&world, &["--mail", &format!("smtp://127.0.0.1:{port}")]).await;
     for name in ["ada", "grace", "edsger"] {
         world.registered(name).await;

@@ -1,7 +1,7 @@
 //! What people do by hand: dead letters, and where policies are. Each command needs NATS, none a task-worker that
 //! runs.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, ensure};
 use clap::Subcommand;
@@ -13,6 +13,10 @@ use task_worker::{
     queue::{Queue, TaskId},
     restart_policies,
 };
+use tokio::time::timeout;
+
+/// For NATS to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -108,6 +112,9 @@ impl Command {
 async fn connect(service: &ServiceArgs) -> anyhow::Result<(Queue, EventLog)> {
     telemetry::start_logging(service.log_format);
     let client = nats::connect(&service.nats_url, "task-worker by hand").await?;
+    // It goes on trying for ever; a person does not.
+    let connected = timeout(PATIENCE, client.flush()).await;
+    ensure!(matches!(connected, Ok(Ok(()))), "NATS does not answer; --nats-url (NATS_URL) says where it is");
     let queue = Queue::new(client.clone(), &service.namespace);
     Ok((queue, EventLog::new(client, &service.namespace)))
 }

@@ -44,9 +44,7 @@ struct Filter {
 }
 
 async fn list(State(letters): State<Letters>, Query(filter): Query<Filter>) -> Result<Json<List>, Problem> {
-    // It becomes part of a subject.
-    let policy = filter.policy.filter(|policy| policy.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'));
-    let list = letters.list(policy.as_deref(), filter.limit.unwrap_or(LIST_MAX)).await;
+    let list = letters.list(filter.policy.as_deref(), filter.limit.unwrap_or(LIST_MAX)).await;
     list.map(Json).map_err(unavailable)
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Queue, QueueError,
-    task::{QueuedTask, TaskId},
+    task::{self, QueuedTask, TaskId},
 };
 
 /// What was discarded is kept for so long.
@@ -43,6 +43,10 @@ impl Queue {
 
     /// The ids of all dead letters, or of one policy, in the order of their positions.
     pub async fn dead_letters(&self, policy: Option<&str>) -> Result<Vec<TaskId>, QueueError> {
+        // What is no name would ask for other subjects than those of a policy.
+        if policy.is_some_and(|policy| !task::is_policy_name(policy)) {
+            return Ok(Vec::new());
+        }
         let stream = self.answered(self.jetstream.get_stream_no_info(&self.dead_letters)).await?;
         let stream = stream.map_err(QueueError::unavailable)?;
         let subjects = self.answered(stream.info_with_subjects(self.subjects.all_dead(policy))).await?;

@@ -37,8 +37,7 @@ impl FromStr for TaskId {
         else {
             return Err(InvalidTaskId);
         };
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        if policy.is_empty() || !policy.chars().all(is_plain) {
+        if !is_policy_name(policy) {
             return Err(InvalidTaskId);
         }
         Ok(Self {
@@ -47,6 +46,11 @@ impl FromStr for TaskId {
             position: position.parse().map_err(|_| InvalidTaskId)?,
         })
     }
+}
+
+/// Whether it may be a part of a subject.
+pub fn is_policy_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
 }
 
 /// What there is to know about a task in order to do it.
