@@ -7,6 +7,7 @@ mod letters;
 mod outage;
 mod policies;
 mod pressure;
+mod priority;
 mod storm;
 mod trouble;
 

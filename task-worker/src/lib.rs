@@ -101,6 +101,7 @@ pub async fn serve(
     let worker = Worker {
         attempts: Arc::new(attempts),
         policies: by_priority.clone(),
+        ordered: None,
         pace,
         trickle: Trickle::new(config.pace.trickle_per_second, Instant::now()),
         concurrency: config.pace.concurrency,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_nats::Subscriber;
-use domain::policy::Definition;
+use domain::{Timestamp, policy::Definition};
 use futures::{FutureExt, StreamExt};
 use service_kit::{Health, Shutdown};
 use tokio::{
@@ -46,8 +46,10 @@ const GIVEN_OUT_MAX: i64 = DELIVERIES_MAX / 2;
 
 pub struct Worker {
     pub attempts: Arc<Attempts>,
-    /// By priority.
+    /// In the order in which their tasks are begun.
     pub policies: Vec<&'static Definition>,
+    /// When that order was looked at.
+    pub ordered: Option<Instant>,
     pub pace: watch::Receiver<Pace>,
     /// Bounds what is done without being told that there is time.
     pub trickle: Trickle,
@@ -102,20 +104,16 @@ impl Worker {
     /// Begins what may be begun; how long there is nothing more to begin.
     async fn step(&mut self, running: &mut JoinSet<()>) -> Result<Duration, QueueError> {
         let pace = self.pace.borrow_and_update().clone();
-        let free = |slots: usize| slots.saturating_sub(running.len());
-        match self.attempts.breaker.flow(Instant::now()) {
+        let most = match self.attempts.breaker.flow(Instant::now()) {
             Flow::Nothing { reason } => {
                 self.status.works(&Pace { reason, ..pace }, "the mail server is unavailable");
                 return Ok(TRICKLE_EVERY);
             }
-            Flow::OneToTry if running.is_empty() => {
-                let begun = self.begin(running, 1).await?;
-                return Ok(if begun == 0 { LOOK_EVERY } else { TRICKLE_EVERY });
-            }
-            Flow::OneToTry => return Ok(TRICKLE_EVERY),
-            Flow::Everything => {}
-        }
+            Flow::OneToTry => 1,
+            Flow::Everything => self.concurrency,
+        };
         self.status.works(&pace, "");
+        let free = |slots: usize| slots.min(most).saturating_sub(running.len());
         match pace.state {
             State::Rising | State::Full => {
                 let begun = self.begin(running, free(pace.slots)).await?;
@@ -131,8 +129,30 @@ impl Worker {
         }
     }
 
+    /// Puts the policies into the order in which their tasks are begun: by priority, but those first that can wait no
+    /// longer. Only now and then, because it asks the queue.
+    async fn order(&mut self) -> Result<(), QueueError> {
+        if self.ordered.is_some_and(|then| then.elapsed() < LOOK_EVERY) {
+            return Ok(());
+        }
+        self.ordered = Some(Instant::now());
+        let mut urgent = Vec::new();
+        for policy in &self.policies {
+            let deadline = self.attempts.queue.first_deadline(policy.name).await?;
+            if deadline.is_some_and(|deadline| due_in(policy, deadline, clock::now()).is_zero()) {
+                urgent.push(policy.name);
+            }
+        }
+        self.policies.sort_by_key(|policy| (!urgent.contains(&policy.name), policy.priority));
+        Ok(())
+    }
+
     /// Begins up to `count` tasks; how many there were.
-    async fn begin(&self, running: &mut JoinSet<()>, count: usize) -> Result<usize, QueueError> {
+    async fn begin(&mut self, running: &mut JoinSet<()>, count: usize) -> Result<usize, QueueError> {
+        if count == 0 {
+            return Ok(0);
+        }
+        self.order().await?;
         let mut begun = 0;
         for &policy in &self.policies {
             if begun == count {
@@ -148,16 +168,12 @@ impl Worker {
 
     /// Begins tasks that load may hold back no longer, at a bounded rate; when to look again.
     async fn begin_due(&mut self, running: &mut JoinSet<()>, free: usize) -> Result<Duration, QueueError> {
-        let now = clock::now().micros();
+        let now = clock::now();
         let mut allowed = self.trickle.allowed(Instant::now()).min(free);
         let mut next = LOOK_EVERY;
         for policy in &self.policies {
             let Some(deadline) = self.attempts.queue.first_deadline(policy.name).await? else { continue };
-            let last_part = Duration::from_secs(policy.within_seconds.into()) / LAST_PART;
-            let due_in = |deadline: domain::Timestamp| {
-                let micros = deadline.micros() - last_part.as_micros() as i64 - now;
-                Duration::from_micros(u64::try_from(micros).unwrap_or(0))
-            };
+            let due_in = |deadline| due_in(policy, deadline, now);
             next = next.min(due_in(deadline));
             if !due_in(deadline).is_zero() || allowed == 0 {
                 continue;
@@ -188,6 +204,13 @@ impl Worker {
         // One look serves all hints that have arrived.
         while let Some(Some(_)) = hints.next().now_or_never() {}
     }
+}
+
+/// How long a task can still wait: until the last part of its time.
+fn due_in(policy: &Definition, deadline: Timestamp, now: Timestamp) -> Duration {
+    let last_part = Duration::from_secs(policy.within_seconds.into()) / LAST_PART;
+    let micros = deadline.micros() - last_part.as_micros() as i64 - now.micros();
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
 /// How long a task is given back for that is due in a while; not at all, if it is to be begun.
