@@ -1,6 +1,7 @@
 //! A service that is a process of its own, which can be killed and paused.
 
 use std::{
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -14,6 +15,9 @@ use stack::{
     services::{self, COMMAND_SERVICE, PROJECTOR, QUERY_SERVICE, ServiceConfig},
 };
 
+/// Variables that a service is started with.
+pub type Settings = Vec<(&'static str, OsString)>;
+
 use crate::harness::{Place, programs, until};
 
 /// More than an instance needs to leave in good order.
@@ -21,6 +25,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 pub struct Instance {
     pub url: String,
+    pub port: u16,
     running: Running,
     log: PathBuf,
 }
@@ -28,20 +33,37 @@ pub struct Instance {
 impl Instance {
     /// Starts a command-service that keeps its state in `state`, and waits until it is ready.
     pub async fn start(place: &Place, state: &Path) -> Self {
-        Self::run(COMMAND_SERVICE, place, Some(state), state.with_extension("log"), "").await
+        Self::start_with(place, state, vec![]).await
+    }
+
+    /// The same with settings.
+    pub async fn start_with(place: &Place, state: &Path, settings: Settings) -> Self {
+        Self::run(COMMAND_SERVICE, place, Some(state), state.with_extension("log"), settings).await
     }
 
     /// Starts a projector of some views, or of all if none are named, and waits until it is ready.
     pub async fn projector(place: &Place, log: PathBuf, views: &str) -> Self {
-        Self::run(PROJECTOR, place, None, log, views).await
+        let settings = if views.is_empty() { vec![] } else { vec![("HEADWATER_VIEWS", views.into())] };
+        Self::run(PROJECTOR, place, None, log, settings).await
     }
 
     /// Starts a query-service, and waits until it is ready.
     pub async fn query_service(place: &Place, log: PathBuf) -> Self {
-        Self::run(QUERY_SERVICE, place, None, log, "").await
+        Self::query_service_with(place, log, vec![]).await
     }
 
-    async fn run(name: &'static str, place: &Place, state: Option<&Path>, log: PathBuf, views: &str) -> Self {
+    /// The same with settings.
+    pub async fn query_service_with(place: &Place, log: PathBuf, settings: Settings) -> Self {
+        Self::run(QUERY_SERVICE, place, None, log, settings).await
+    }
+
+    async fn run(
+        name: &'static str,
+        place: &Place,
+        state: Option<&Path>,
+        log: PathBuf,
+        settings: Settings,
+    ) -> Self {
         let port = ports::next_free(0).unwrap();
         let config = ServiceConfig {
             port,
@@ -50,16 +72,21 @@ impl Instance {
             nats_monitor_url: place.servers.nats.monitor_url(),
             database_url: (name != COMMAND_SERVICE).then(|| place.database_url.clone()),
             state_folder: state.map(Path::to_owned),
-            settings: if views.is_empty() { vec![] } else { vec![("HEADWATER_VIEWS", views.into())] },
+            settings,
             log: log.clone(),
         };
         let program = services::program(programs().await, name, config);
-        Self { url: format!("http://127.0.0.1:{port}"), running: Running::start(program).await.unwrap(), log }
+        let running = Running::start(program).await.unwrap();
+        Self { url: format!("http://127.0.0.1:{port}"), port, running, log }
     }
 
     /// What it has logged.
     pub fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
     }
 
     pub async fn is_writer(&self) -> bool {
