@@ -71,6 +71,13 @@ pub struct Clients {
     tasks: Vec<JoinHandle<()>>,
 }
 
+/// Whether each command of a client has an `Idempotency-Key`.
+#[derive(Clone, Copy)]
+enum Keys {
+    One,
+    None,
+}
+
 struct Shared {
     http: reqwest::Client,
     url: String,
@@ -83,6 +90,11 @@ struct Shared {
 impl Clients {
     /// Registers an account, so that there is something to read, and begins.
     pub async fn start(url: &str, readers: usize, writers: usize) -> Self {
+        Self::start_with(url, readers, writers, 0).await
+    }
+
+    /// The same with writers whose commands have no key, so that the edge must not send them again.
+    pub async fn start_with(url: &str, readers: usize, writers: usize, without_keys: usize) -> Self {
         let shared = Arc::new(Shared {
             http: reqwest::Client::new(),
             url: url.to_owned(),
@@ -90,9 +102,11 @@ impl Clients {
             written: Mutex::default(),
             tally: Mutex::default(),
         });
-        shared.write().await;
+        shared.write(Keys::One).await;
         let readers = (0..readers).map(|_| tokio::spawn(shared.clone().read_on()));
-        let writers = (0..writers).map(|_| tokio::spawn(shared.clone().write_on()));
+        let writers = std::iter::repeat_n(Keys::One, writers);
+        let writers = writers.chain(std::iter::repeat_n(Keys::None, without_keys));
+        let writers = writers.map(|keys| tokio::spawn(shared.clone().write_on(keys)));
         let tasks = readers.chain(writers).collect();
         Self { shared, tasks }
     }
@@ -141,9 +155,9 @@ impl Shared {
         }
     }
 
-    async fn write_on(self: Arc<Self>) {
+    async fn write_on(self: Arc<Self>, keys: Keys) {
         while !self.is_over.load(Ordering::Relaxed) {
-            self.write().await;
+            self.write(keys).await;
             sleep(WRITER_PAUSE).await;
         }
     }
@@ -172,13 +186,16 @@ impl Shared {
         }
     }
 
-    /// A command with a key.
-    async fn write(&self) {
+    async fn write(&self, keys: Keys) {
         let id = Uuid::now_v7();
         let body = json!({"email": format!("{id}@example.org"), "username": id.simple().to_string()});
-        let request = self.http.post(format!("{}/commands/accounts/{id}/register", self.url));
+        let request = self.http.post(format!("{}/commands/accounts/{id}/register", self.url)).json(&body);
+        let request = match keys {
+            Keys::One => request.header("Idempotency-Key", id.to_string()),
+            Keys::None => request,
+        };
         let started = Instant::now();
-        let answer = sent(request.header("Idempotency-Key", id.to_string()).json(&body)).await;
+        let answer = sent(request).await;
         let mut tally = self.tally();
         tally.slowest_command = tally.slowest_command.max(started.elapsed());
         match answer {

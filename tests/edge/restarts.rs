@@ -9,7 +9,7 @@ use super::{
 async fn every_service_is_restarted_in_turn_and_no_client_notices() {
     let mut site = Site::start(2, &[EU, EU, EU]).await;
     site.until_edge_uses_all().await;
-    let clients = Clients::start(&site.edge.url(), 6, 4).await;
+    let clients = Clients::start_with(&site.edge.url(), 6, 2, 2).await;
     clients.until_accepted(50).await;
     for index in 0..site.queries.len() {
         site.queries[index].instance.restart().await;

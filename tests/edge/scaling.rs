@@ -1,6 +1,6 @@
-//! Replicas come and go while clients read, and one of them is slow for a while.
+//! Replicas come and go while clients read, and one of them is slow for a while, or freezes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::{task::JoinHandle, time::sleep};
 
@@ -8,12 +8,16 @@ use super::{
     clients::{Clients, Tally},
     site::{EU, Site, duration},
 };
-use crate::instance::{pause, resume};
+use crate::{
+    harness::until,
+    instance::{pause, resume},
+};
 
-/// Each half of the rhythm in which a slow replica stops and goes on.
-const PULSE: Duration = Duration::from_millis(40);
+/// The rhythm in which a slow replica stands still and goes on.
+const STANDS_STILL: Duration = Duration::from_millis(60);
+const GOES_ON: Duration = Duration::from_millis(20);
 
-/// A process that stands still half of the time, until this is dropped.
+/// A process that stands still three quarters of the time, until this is dropped.
 struct Slowed {
     pid: u32,
     pulses: JoinHandle<()>,
@@ -24,9 +28,9 @@ impl Slowed {
         let pulses = async move {
             loop {
                 pause(pid);
-                sleep(PULSE).await;
+                sleep(STANDS_STILL).await;
                 resume(pid);
-                sleep(PULSE).await;
+                sleep(GOES_ON).await;
             }
         };
         Self { pid, pulses: tokio::spawn(pulses) }
@@ -84,11 +88,38 @@ async fn one_replica_becomes_four_and_then_two_and_no_client_notices() {
     println!("requests to one replica and to each other: {even:?}, and {slow:?} while the one is slow");
     tally.is_flawless();
     assert!(even.0 * 2 > even.1 && even.0 < even.1 * 2, "{even:?}");
-    assert!(slow.0 * 10 < slow.1 * 7, "a slow replica gets less: {slow:?}");
+    assert!(slow.0 * 10 < slow.1 * 8, "a slow replica gets less: {slow:?}");
     for gone in [listed, unlisted] {
         assert_eq!(left.served_since(&before, &gone.name), 0, "{} serves no more", gone.name);
     }
     for member in &site.queries {
         assert!(left.served_since(&before, &member.name) > 50, "{} serves", member.name);
     }
+}
+
+/// Longer than a replica may be silent before its query is sent to another.
+const FROZEN_TIME_MAX: Duration = Duration::from_secs(10);
+const FROZEN_TIME_MIN: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn a_replica_that_freezes_costs_its_clients_seconds_and_no_answer() {
+    let site = Site::start(1, &[EU, EU]).await;
+    let clients = Clients::start(&site.edge.url(), 6, 1).await;
+    let names = [site.queries[0].name.as_str(), site.queries[1].name.as_str()];
+    clients.until_served_by(&names, 50).await;
+
+    let frozen = Instant::now();
+    pause(site.queries[0].instance.pid());
+    site.until_edge_uses("queries-eu", &[&site.queries[1]]).await;
+    let noticed = frozen.elapsed();
+    until("the queries that it had are answered by the other", async || {
+        clients.tally().slowest_query > FROZEN_TIME_MIN
+    })
+    .await;
+    resume(site.queries[0].instance.pid());
+    clients.until_served_by(&names, 50).await;
+    let tally = clients.stop().await;
+    println!("a frozen replica is left out after {} ms: {tally}", noticed.as_millis());
+    tally.is_flawless();
+    assert!(tally.slowest_query < FROZEN_TIME_MAX, "{tally}");
 }

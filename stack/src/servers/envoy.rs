@@ -164,3 +164,33 @@ impl Envoy {
         self.running.restart(STOP_WITHIN).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    const README: &str = include_str!("../../../deploy/edge/README.md");
+
+    /// A block of code, of whichever language.
+    fn block(number: usize) -> &'static str {
+        README.split("```").nth(2 * number + 1).unwrap().split_once('\n').unwrap().1
+    }
+
+    #[tokio::test]
+    async fn what_the_readme_says_gives_a_configuration_that_envoy_takes() {
+        let folder = tempfile::tempdir().unwrap();
+        let endpoints = folder.path().join("endpoints");
+        fs::create_dir(&endpoints).unwrap();
+        fs::write(endpoints.join("commands.yaml"), block(0)).unwrap();
+        fs::write(endpoints.join("queries-eu.yaml"), block(1)).unwrap();
+        let envoy = locate::envoy().await.unwrap();
+        let script = block(2)
+            .replace("/etc/envoy", folder.path().to_str().unwrap())
+            .replace("envoy --mode", &format!("'{}' --mode", envoy.display()));
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/edge");
+        let output = Command::new("sh").args(["-ec", &script]).current_dir(here).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
