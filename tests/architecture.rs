@@ -105,11 +105,34 @@ fn each_problem_has_a_page_and_each_page_a_problem() {
     ] {
         found.extend(codes(&workspace.join(folder), &constructors));
     }
+    found.extend(problems_of_the_edge(workspace).into_iter().map(|(_, code)| code));
     let pages = fs::read_dir(workspace.join("docs/problems")).unwrap();
     let pages: BTreeSet<String> =
         pages.map(|page| page.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()).collect();
     assert!(found.contains("email-taken") && found.contains("view-behind"), "{found:?}");
     assert_eq!(found, pages);
+}
+
+#[test]
+fn the_edges_own_problems_have_the_titles_of_their_pages() {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let problems = problems_of_the_edge(workspace);
+    assert!(problems.iter().any(|(_, code)| code == "rate-limited"), "{problems:?}");
+    for (title, code) in problems {
+        let page = fs::read_to_string(workspace.join(format!("docs/problems/{code}.md"))).unwrap();
+        assert!(page.starts_with(&format!("# {title}\n")), "{code}");
+    }
+}
+
+/// Title and code of what Envoy's configuration answers: `title: …, status: 404, code: unknown-route`.
+fn problems_of_the_edge(workspace: &Path) -> Vec<(String, String)> {
+    let text = fs::read_to_string(workspace.join("deploy/edge/envoy.yaml")).unwrap();
+    let problems = text.split("title: ").skip(1).map(|problem| {
+        let (title, rest) = problem.split_once(", status: ").unwrap();
+        let code = rest.split_once(", code: ").unwrap().1.split(',').next().unwrap();
+        (title.to_owned(), code.to_owned())
+    });
+    problems.collect()
 }
 
 /// The codes that the constructors are called with in a folder.

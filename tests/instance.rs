@@ -17,11 +17,15 @@ use stack::{
 
 use crate::harness::{Place, Served, programs, until};
 
+/// Variables that a service is started with.
+pub type Settings = Vec<(&'static str, OsString)>;
+
 /// More than an instance needs to leave in good order.
 const GRACE: Duration = Duration::from_secs(10);
 
 pub struct Instance {
     pub url: String,
+    pub port: u16,
     running: Running,
     log: PathBuf,
 }
@@ -35,7 +39,12 @@ impl Served for Instance {
 impl Instance {
     /// Starts a command-service that keeps its state in `state`, and waits until it is ready.
     pub async fn start(place: &Place, state: &Path) -> Self {
-        Self::run(COMMAND_SERVICE, place, Some(state), state.with_extension("log"), vec![]).await
+        Self::start_with(place, state, vec![]).await
+    }
+
+    /// The same with settings.
+    pub async fn start_with(place: &Place, state: &Path, settings: Settings) -> Self {
+        Self::run(COMMAND_SERVICE, place, Some(state), state.with_extension("log"), settings).await
     }
 
     /// Starts a projector of some views, or of all if none are named, and waits until it is ready.
@@ -46,7 +55,12 @@ impl Instance {
 
     /// Starts a query-service, and waits until it is ready.
     pub async fn query_service(place: &Place, log: PathBuf) -> Self {
-        Self::run(QUERY_SERVICE, place, None, log, vec![]).await
+        Self::query_service_with(place, log, vec![]).await
+    }
+
+    /// The same with settings.
+    pub async fn query_service_with(place: &Place, log: PathBuf, settings: Settings) -> Self {
+        Self::run(QUERY_SERVICE, place, None, log, settings).await
     }
 
     /// Starts a task-worker with these settings, and waits until it is ready.
@@ -60,7 +74,7 @@ impl Instance {
         place: &Place,
         state: Option<&Path>,
         log: PathBuf,
-        settings: Vec<(&'static str, OsString)>,
+        settings: Settings,
     ) -> Self {
         let port = ports::next_free(0).unwrap();
         let config = ServiceConfig {
@@ -74,12 +88,17 @@ impl Instance {
             log: log.clone(),
         };
         let program = services::program(programs().await, name, config);
-        Self { url: format!("http://127.0.0.1:{port}"), running: Running::start(program).await.unwrap(), log }
+        let running = Running::start(program).await.unwrap();
+        Self { url: format!("http://127.0.0.1:{port}"), port, running, log }
     }
 
     /// What it has logged.
     pub fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
     }
 
     pub async fn is_writer(&self) -> bool {

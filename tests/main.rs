@@ -12,6 +12,7 @@ mod coherence;
 mod commands;
 mod copies;
 mod durability;
+mod edge;
 mod event_log;
 mod forwarding;
 mod full_disk;

@@ -72,7 +72,7 @@ async fn the_page_brings_all_that_it_needs() {
         let index = fetch(url, "/docs/").await;
         assert_eq!(index.status, StatusCode::OK);
         let initializer = fetch(url, "/docs/swagger-initializer.js").await;
-        assert!(initializer.text.contains("/openapi.json"), "{initializer:?}");
+        assert!(initializer.text.contains("\"../openapi.json\""), "{initializer:?}");
         for asset in ["swagger-ui.css", "swagger-ui-bundle.js", "swagger-ui-standalone-preset.js"] {
             assert_eq!(fetch(url, &format!("/docs/{asset}")).await.status, StatusCode::OK, "{asset}");
         }

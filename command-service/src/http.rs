@@ -17,7 +17,7 @@ use axum::{
     routing::{get, post},
 };
 use domain::{Command, Kind};
-use service_kit::{Problem, Shutdown, problem::kinds};
+use service_kit::{Health, Problem, Shutdown, problem::kinds};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -37,11 +37,12 @@ struct App {
     metrics: Metrics,
     /// How many commands of imports may be with the writer.
     import_room: Arc<Semaphore>,
+    health: Health,
     shutdown: Shutdown,
 }
 
 /// The routes for commands.
-pub fn routes(gateway: Gateway, queue_commands_max: usize, shutdown: Shutdown) -> Router {
+pub fn routes(gateway: Gateway, queue_commands_max: usize, health: Health, shutdown: Shutdown) -> Router {
     // Imports leave half of the queue to everybody else.
     let import_room = Arc::new(Semaphore::new((queue_commands_max / 2).max(1)));
     Router::new()
@@ -51,12 +52,15 @@ pub fn routes(gateway: Gateway, queue_commands_max: usize, shutdown: Shutdown) -
         .route("/commands", post(imports::import))
         .route("/{plural}/{command}", post(command_to_new))
         .route("/{plural}/{id}/{command}", post(command_to_known))
-        .with_state(App { gateway, metrics: Metrics::new(), import_room, shutdown })
+        .with_state(App { gateway, metrics: Metrics::new(), import_room, health, shutdown })
 }
 
 /// Answers 200 on the one instance that writes, for a load balancer that saves the others the forwarding.
 async fn writer(State(app): State<App>) -> Result<&'static str, Problem> {
     let elsewhere = match app.gateway.route() {
+        Route::Here if app.health.is_leaving() => {
+            "This instance writes, but is about to end; the others forward commands to it.".to_owned()
+        }
         Route::Here => return Ok("writing\n"),
         Route::There(writer) => format!("The instance {writer} writes; this one forwards commands to it."),
         Route::Nowhere => "Nobody writes at the moment.".to_owned(),

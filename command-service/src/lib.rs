@@ -19,7 +19,7 @@ use service_kit::{
     Health, Shutdown, config,
     http::HttpLimits,
     load::{Load, LoadArgs, Queue},
-    nats,
+    nats, shutdown,
 };
 use tokio::{
     net::TcpListener,
@@ -72,9 +72,11 @@ pub struct Config {
     pub load: LoadArgs,
 }
 
-/// Serves until `shutdown`; then finishes the requests that are under way and leaves.
-pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+/// Serves until it has drained after `leaving`; then finishes the requests that are under way and leaves. A writer
+/// writes until then: whoever is asked instead of it forwards to it.
+pub async fn serve(listener: TcpListener, config: Config, leaving: Shutdown) -> anyhow::Result<()> {
     let health = Health::starting([writer::HEALTH_CHECK]);
+    let shutdown = shutdown::drained(leaving, health.clone(), config.http.drain());
     let client = nats::connect(&config.service.nats_url, "command-service").await?;
     let log = EventLog::new(client.clone(), &config.service.namespace).with_replicas(config.log_replicas);
     let me = Instance::new();
@@ -100,8 +102,8 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
     let _forwarded = AbortOnDropHandle::new(tokio::spawn(gateway::serve_forwarded(gateway.clone(), me)));
     let saying = load.clone().run(client, config.service.namespace, shutdown.clone());
     let _saying = AbortOnDropHandle::new(tokio::spawn(saying));
-    let leaving = shutdown.clone();
-    let routes = http::routes(gateway, config.queue_commands_max, shutdown.clone());
+    let ending = shutdown.clone();
+    let routes = http::routes(gateway, config.queue_commands_max, health.clone(), shutdown.clone());
     let service = service_kit::http::Service { routes, health, load: Some(load) };
     let mut serving = pin!(service_kit::http::serve(listener, service, &config.http, shutdown));
     tokio::select! {
@@ -109,7 +111,7 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
         Err(error) = durability.go_on() => return Err(error.into()),
         ended = &mut writer => {
             // Before shutdown only a panic ends it: better no service than one that can never answer.
-            anyhow::ensure!(leaving.is_cancelled(), "the writer ended: {ended:?}");
+            anyhow::ensure!(ending.is_cancelled(), "the writer ended: {ended:?}");
             return Ok(serving.await?);
         }
     }

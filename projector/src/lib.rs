@@ -27,7 +27,7 @@ use std::{str::FromStr, sync::Arc, time::Duration};
 use anyhow::Context;
 use domain::view::Definition;
 use event_log::EventLog;
-use service_kit::{Health, Shutdown, http};
+use service_kit::{Health, Shutdown, http, shutdown};
 use sqlx::postgres::PgConnectOptions;
 use tokio::{net::TcpListener, task::JoinSet};
 use uuid::Uuid;
@@ -44,14 +44,14 @@ pub use view::{
 /// Postgres takes for a rollback.
 const FINISH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Folds the views `all`, or those of them that the settings name, until `shutdown`, and serves health, metrics,
+/// Folds the views `all`, or those of them that the settings name, until it has drained after `leaving`, and serves health, metrics,
 /// `GET /views` and the quarantine at `listener`. Neither Postgres nor NATS has to be there at the start, nor all
 /// the time.
 pub async fn serve(
     listener: TcpListener,
     config: Config,
     all: &'static [Definition],
-    shutdown: Shutdown,
+    leaving: Shutdown,
 ) -> anyhow::Result<()> {
     let options = PgConnectOptions::from_str(&config.postgres.database_url)
         .context("the URL of the database cannot be used")?;
@@ -62,6 +62,7 @@ pub async fn serve(
     let views = config.chosen(all)?;
     let me: Arc<str> = instance().into();
     let health = Health::default();
+    let shutdown = shutdown::drained(leaving, health.clone(), config.http.drain());
     let status = Arc::new(status::Status::new(&views, &health, &me, config.stalled_after()));
     let share = Arc::new(share::Share::of(views.len()));
 

@@ -40,7 +40,7 @@ use anyhow::Context;
 use service_kit::{
     Health, Shutdown, http,
     load::{Load, Queue},
-    nats,
+    nats, shutdown,
 };
 use tokio::{
     net::TcpListener,
@@ -51,9 +51,9 @@ use uuid::Uuid;
 pub use config::{Bounds, Config};
 pub use inspect::Inspector;
 
-/// Serves queries at `listener` until `shutdown`, then finishes those that are under way. Neither Postgres
+/// Serves queries at `listener` until it has drained after `leaving`, then finishes those that are under way. Neither Postgres
 /// nor NATS has to be there at the start, nor all the time.
-pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+pub async fn serve(listener: TcpListener, config: Config, leaving: Shutdown) -> anyhow::Result<()> {
     config.check()?;
     let bounds = &config.bounds;
     let options = database::connect_options(&config.postgres.database_url, bounds)
@@ -67,6 +67,7 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
     let client = nats::connect(&config.service.nats_url, "query-service").await;
     let client = client.context("the URL of NATS cannot be used")?;
     let health = Health::starting([watcher::HEALTH]);
+    let shutdown = shutdown::drained(leaving, health.clone(), config.http.drain());
     let positions = Arc::new(positions::Positions::new(bounds.max_waiting));
     let reload = Arc::new(Notify::new());
     let cache = cache::Cache::new(config.cache_bytes());
@@ -78,6 +79,7 @@ pub async fn serve(listener: TcpListener, config: Config, shutdown: Shutdown) ->
         positions: positions.clone(),
         reload: reload.clone(),
         health: health.clone(),
+        client: client.clone(),
     };
     let listener_to_signals = signals::Listener {
         client: client.clone(),

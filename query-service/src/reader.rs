@@ -130,8 +130,13 @@ impl Reader {
             if answer.position >= least {
                 return Ok(answer);
             }
-            if tokio::time::Instant::now() >= deadline || self.shutdown.is_cancelled() {
+            if tokio::time::Instant::now() >= deadline {
                 return Err(Failure::Problem(behind(plan, asked, answer.position)));
+            }
+            if self.shutdown.is_cancelled() {
+                // The view is not to blame, and another replica may wait longer.
+                let reason = "This replica is about to end; another one may answer.";
+                return Err(Failure::Problem(views_unavailable(reason)));
             }
             // The news was ahead of the database; do not ask it again at once.
             uncounted(sleep_until((tokio::time::Instant::now() + POLL_EVERY).min(deadline))).await;

@@ -110,7 +110,8 @@ async fn list(
         let answer = app.reader.answer(&view, freshness, |served| Plan::list(served, &parameters)).await?;
         let mut response = respond(&headers, &answer);
         if let Some(cursor) = &answer.entry.next_cursor {
-            let next = format!("<{}?{}>; rel=\"next\"", uri.path(), parameters.with("cursor", cursor));
+            // Relative to the request's own address, which may be behind a prefix.
+            let next = format!("<?{}>; rel=\"next\"", parameters.with("cursor", cursor));
             let next = HeaderValue::from_str(&next).map_err(Problem::internal)?;
             response.headers_mut().insert(header::LINK, next);
         }

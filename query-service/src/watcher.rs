@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use async_nats::{Client, connection::State};
 use service_kit::{Health, Shutdown};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::{
@@ -30,6 +31,12 @@ const PING_EVERY: Duration = Duration::from_millis(250);
 const REFRESH_EVERY: Duration = Duration::from_secs(30);
 /// A database that does not answer for this long is as good as gone.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a replica that has just started waits for the projector's word of each view, two of its heartbeats:
+/// until then it answers nothing from memory, and would be slow just when it is given its share of the requests.
+const WARM_UP_MAX: Duration = Duration::from_millis(500);
+/// How often it looks whether it has heard all of them.
+const WARM_UP_LOOK_EVERY: Duration = Duration::from_millis(10);
 
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
 const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
@@ -62,6 +69,8 @@ pub struct Watcher {
     /// Asks for the catalog to be read again.
     pub reload: Arc<Notify>,
     pub health: Health,
+    /// Over which the signals come, if NATS is there.
+    pub client: Client,
 }
 
 impl Watcher {
@@ -92,7 +101,13 @@ impl Watcher {
 
     async fn watch(&self, was_well: &mut bool) -> Result<std::convert::Infallible, WatchError> {
         let mut connection = in_time(PgConnection::connect_with(&self.options)).await??;
+        let has_just_started = self.known.borrow().catalog.is_none();
         self.load(&mut connection).await?;
+        if has_just_started {
+            self.warm_up().await;
+        }
+        // Not before the positions of the primary are known: a standby must not show what is older.
+        self.health.pass(HEALTH);
         *was_well = true;
         let mut loaded = Instant::now();
         loop {
@@ -150,7 +165,22 @@ impl Watcher {
             known.catalog = Some(Arc::new(catalog));
             known.trouble = None;
         });
-        self.health.pass(HEALTH);
+    }
+
+    /// Waits until every view's signals are heard, if they can be.
+    async fn warm_up(&self) {
+        let views = self.known.borrow().views.clone();
+        let hears = || {
+            let now = Instant::now();
+            views.values().all(|served| served.coherence.timeline().is_heard(now))
+        };
+        let started = Instant::now();
+        while self.client.connection_state() != State::Disconnected
+            && !hears()
+            && started.elapsed() < WARM_UP_MAX
+        {
+            sleep(WARM_UP_LOOK_EVERY).await;
+        }
     }
 
     fn is_in_trouble(&self, error: &WatchError) {

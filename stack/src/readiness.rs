@@ -21,6 +21,8 @@ pub enum Readiness {
     PostmasterFile { path: PathBuf },
     /// Our services answer 200, or a problem that says what is missing.
     Health { base: String },
+    /// Envoy's admin interface says its state: live once it has asked all upstreams for their health.
+    Envoy { admin: String },
 }
 
 impl Readiness {
@@ -35,6 +37,7 @@ impl Readiness {
                 .unwrap_or_else(|_| Err("JetStream does not answer".to_owned())),
             Self::PostmasterFile { path } => postmaster_file(path, pid),
             Self::Health { base } => health(base).await,
+            Self::Envoy { admin } => envoy(admin).await,
         }
     }
 }
@@ -103,6 +106,18 @@ pub async fn health(base: &str) -> Result<(), String> {
     let problem: serde_json::Value = answer.json().await.unwrap_or_default();
     let reason = problem["detail"].as_str().or(problem["title"].as_str()).unwrap_or("no reason given");
     Err(format!("it answers {status}: {reason}"))
+}
+
+async fn envoy(admin: &str) -> Result<(), String> {
+    let answer = http::client().get(format!("{admin}/ready")).timeout(CHECK_WITHIN).send().await;
+    let answer = answer.map_err(|error| match error.is_connect() {
+        true => "it does not listen".to_owned(),
+        false => http::chain(&error),
+    })?;
+    match answer.status().is_success() {
+        true => Ok(()),
+        false => Err(format!("its state is {}", answer.text().await.unwrap_or_default().trim())),
+    }
 }
 
 #[cfg(test)]

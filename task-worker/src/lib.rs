@@ -32,7 +32,7 @@ use std::{sync::Arc, time::Instant};
 use anyhow::Context;
 use domain::policy::Definition;
 use event_log::EventLog;
-use service_kit::{Health, Shutdown, http, lease::Instance, nats};
+use service_kit::{Health, Shutdown, http, lease::Instance, nats, shutdown};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
 
 pub use config::Config;
@@ -55,13 +55,13 @@ use worker::Worker;
 /// What is under way at the end may take so long: longer than the worker gives its tasks.
 const FINISH_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(6);
 
-/// Plans and does tasks until `shutdown`, and serves health, metrics, `GET /tasks` and the dead letters at `listener`.
+/// Plans and does tasks until it has drained after `leaving`, and serves health, metrics, `GET /tasks` and the dead letters at `listener`.
 /// NATS need not be there at the start, nor all the time.
 pub async fn serve(
     listener: TcpListener,
     config: Config,
     policies: &'static [Definition],
-    shutdown: Shutdown,
+    leaving: Shutdown,
 ) -> anyhow::Result<()> {
     let thresholds = config.pace.thresholds()?;
     let starts = config.starts(policies)?;
@@ -75,6 +75,7 @@ pub async fn serve(
     let queue = Queue::new(client.clone(), &namespace);
     let me = Instance::new();
     let health = Health::starting([planner::HEALTH, worker::HEALTH]);
+    let shutdown = shutdown::drained(leaving, health.clone(), config.http.drain());
     let mut by_priority: Vec<&'static Definition> = policies.iter().collect();
     by_priority.sort_by_key(|policy| policy.priority);
     let metrics = Metrics::new();

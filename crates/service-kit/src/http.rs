@@ -51,7 +51,8 @@ pub struct Service {
     pub load: Option<Load>,
 }
 
-/// Serves `service` inside the frame until `shutdown`, then finishes the requests that are under way.
+/// Serves `service` inside the frame until `shutdown`, then finishes the requests that are under way. Once its
+/// health is that of a service that leaves, each connection ends with its answer.
 pub async fn serve(
     listener: TcpListener,
     service: Service,
@@ -61,13 +62,13 @@ pub async fn serve(
     let Service { routes, health, load } = service;
     let router = routes
         .route(LIVE, get(|| async { "live\n" }))
-        .route(READY, get(ready).with_state(health))
+        .route(READY, get(ready).with_state(health.clone()))
         .route(METRICS, get(metrics))
         .route(&format!("{PROBLEMS}{{code}}"), get(problem_page))
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked));
-    server::serve(listener, router, load, limits, shutdown).await
+    server::serve(listener, server::Served { router, health, load }, limits, shutdown).await
 }
 
 /// Whether the frame answers this by itself, whatever the service is.

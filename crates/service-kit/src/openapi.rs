@@ -40,7 +40,8 @@ impl Document<'_> {
                 "version": env!("CARGO_PKG_VERSION"),
                 "description": format!("{description}\n\n{}", frame::DESCRIPTION),
             },
-            "servers": [{ "url": "/" }],
+            // Relative to the document, so that it also holds behind a prefix.
+            "servers": [{ "url": "." }],
             "tags": tags,
             "paths": paths,
             "components": { "schemas": schemas },

@@ -9,6 +9,9 @@ use include_dir::{Dir, include_dir};
 use serde::Serialize;
 use serde_json::Value;
 
+/// The code once more, for those between us and the client who see no bodies.
+pub const PROBLEM_CODE: HeaderName = HeaderName::from_static("problem-code");
+
 /// One kind of problem: its status, its stable code, and a title that a person can act on.
 /// `docs/problems/<code>.md` explains it, and every service serves that page at `/problems/<code>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +140,7 @@ impl IntoResponse for Problem {
         response.extensions_mut().insert(self.0.kind);
         let response_headers = response.headers_mut();
         response_headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response_headers.insert(PROBLEM_CODE, HeaderValue::from_static(self.0.kind.code));
         response_headers.extend(self.0.headers);
         response
     }

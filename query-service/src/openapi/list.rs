@@ -32,7 +32,7 @@ pub fn path(view: &View) -> Value {
 
 fn responses(view: &View) -> Object {
     let mut responses = problems(row::PROBLEMS.into_iter().chain([INVALID_CURSOR, NOT_INDEXED]));
-    let next = "The address of the next page, with `rel=\"next\"`; absent on the last.";
+    let next = "The next page, relative to this one's address, with `rel=\"next\"`; absent on the last.";
     let mut headers = parameters::answered();
     headers.insert("Link".into(), json!({ "description": next, "schema": { "type": "string" } }));
     let page = json!({

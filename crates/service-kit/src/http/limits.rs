@@ -57,6 +57,13 @@ pub struct HttpLimits {
     #[arg(long, env = "HEADWATER_HTTP_ANSWER_TIMEOUT_MS", default_value = "60000",
           value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
     pub http_answer_timeout_ms: u64,
+
+    /// Seconds from SIGTERM until no more connections are taken. Meanwhile requests are answered as before, over
+    /// connections that end with their answer, and the health checks fail. Longer than a load balancer needs to
+    /// notice; 0 for a service that clients reach directly, where it would only delay the end.
+    #[arg(long, env = "HEADWATER_HTTP_DRAIN_SECONDS", default_value = "0",
+          value_parser = clap::value_parser!(u64).range(0..=3_600))]
+    pub http_drain_seconds: u64,
 }
 
 impl HttpLimits {
@@ -74,6 +81,10 @@ impl HttpLimits {
 
     pub fn answer_timeout(&self) -> Duration {
         Duration::from_millis(self.http_answer_timeout_ms)
+    }
+
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs(self.http_drain_seconds)
     }
 
     /// Hyper with the bounds that only it can keep.

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::stream::{DISCARD_BYTES, LINGER_BYTES_MAX, LINGER_TIME_MAX};
-use crate::problem::{Problem, kinds::OVERLOADED};
+use crate::problem::{PROBLEM_CODE, Problem, kinds::OVERLOADED};
 
 /// So many refused connections may linger, so that their clients get to read the answer; what comes on top is
 /// closed at once.
@@ -28,7 +28,8 @@ impl Refusals {
         let body = serde_json::to_string(&problem).expect("a problem is strings and numbers");
         let answer = format!(
             "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
-             connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+             {PROBLEM_CODE}: {}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            OVERLOADED.code,
             body.len()
         );
         Self { answer: answer.into_bytes().into(), lingering: JoinSet::new() }

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{connection, limits::HttpLimits, open_files, refusal::Refusals};
-use crate::{Shutdown, load::Load, telemetry};
+use crate::{Health, Shutdown, load::Load, telemetry};
 
 /// After `shutdown`, requests under way get this long to finish; a client that never sends the end of its
 /// request must not keep the service from leaving.
@@ -22,16 +22,23 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(3);
 /// The pause after a connection could not be accepted for a reason of our own, such as no more open files.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
+/// What every connection needs of the service. Cheap to clone.
+#[derive(Clone)]
+pub struct Served {
+    pub router: Router,
+    pub health: Health,
+    pub load: Option<Load>,
+}
+
 /// Serves until `shutdown`, then finishes the requests that are under way. Dropping it drops them.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
-    load: Option<Load>,
+    served: Served,
     limits: &HttpLimits,
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let connections_max = open_files::make_room(limits.http_connections_max);
-    if let Some(load) = &load {
+    if let Some(load) = &served.load {
         load.set_in_flight_max(connections_max);
     }
     let limits = Arc::new(limits.clone());
@@ -47,8 +54,7 @@ pub async fn serve(
             stream = accept(&listener) => stream,
         };
         if connections.len() < connections_max {
-            let serving =
-                connection::serve(stream, router.clone(), load.clone(), limits.clone(), shutdown.clone());
+            let serving = connection::serve(stream, served.clone(), limits.clone(), shutdown.clone());
             let open = metrics.opened();
             connections.spawn(async move {
                 serving.await;
@@ -56,7 +62,7 @@ pub async fn serve(
             });
         } else {
             metrics.refused();
-            load.as_ref().inspect(|load| load.shed());
+            served.load.as_ref().inspect(|load| load.shed());
             refusals.refuse(stream);
         }
     }

@@ -12,25 +12,27 @@ use axum::{
 };
 use utoipa_swagger_ui::{Config, SwaggerFile};
 
-use super::PATH;
 use crate::{Problem, problem::kinds};
 
 /// The page's own files are all that a browser may load for it; it can call this service alone.
 const CONTENT_SECURITY_POLICY: &str =
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
 
+/// Seen from the page, so that it is also found behind a prefix.
+const DOCUMENT: &str = "../openapi.json";
+
 /// Without a list of models, which repeats what stands at the operations, and without the badge of a
 /// validator elsewhere.
 static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
-    let config = Config::from(PATH).use_base_layout().validator_url("none");
+    let config = Config::from(DOCUMENT).use_base_layout().validator_url("none");
     Arc::new(config.default_models_expand_depth(-1).display_request_duration(true).try_it_out_enabled(true))
 });
 
 /// The routes of the page.
 pub fn page<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
-        // The page names its files relative to itself.
-        .route("/docs", get(async || Redirect::permanent("/docs/")))
+        // The page names its files relative to itself, and so does this, which may be behind a prefix.
+        .route("/docs", get(async || Redirect::permanent("docs/")))
         .route("/docs/", get(async || file("")))
         .route("/docs/{*file}", get(async |Path(name): Path<String>| file(&name)))
 }

@@ -14,7 +14,7 @@ use futures::stream;
 use service_kit::{
     Health, Shutdown,
     http::{HttpLimits, Service},
-    telemetry,
+    shutdown, telemetry,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -60,9 +60,11 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
         let gate = Arc::new(Gate { permits: Semaphore::new(0), held: Default::default() });
-        let (routes, ending) = (routes(gate.clone()), shutdown.clone());
+        let health = Health::default();
+        let ending = shutdown::drained(shutdown.clone(), health.clone(), limits.drain());
+        let routes = routes(gate.clone());
         let task = tokio::spawn(async move {
-            let service = Service { routes, health: Health::default(), load: None };
+            let service = Service { routes, health, load: None };
             service_kit::http::serve(listener, service, &limits, ending).await
         });
         Self { address, shutdown, task, gate }
@@ -257,6 +259,10 @@ impl Answer {
     pub fn header(&self, name: &str) -> &str {
         let header = self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
         header.unwrap_or_else(|| panic!("no {name} in {self:?}"))
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.head.lines().any(|line| line.starts_with(&format!("{name}: ")))
     }
 
     /// The status and the problem's code.
