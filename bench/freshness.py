@@ -19,16 +19,18 @@ endpoints = json.load(open(f"{folder}/endpoints.json"))
 
 
 def connect(url):
-    return http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+    """The connection, and what every path on it begins with."""
+    return http.client.HTTPConnection(urlsplit(url).netloc, timeout=30), urlsplit(url).path
 
 
 commands, queries = connect(endpoints["command"]), connect(endpoints["query"])
 
 
-def send(connection, method, path, body=None, headers={}):
+def send(service, method, path, body=None, headers={}):
     """The answer and how many milliseconds it took; anything but success ends the run."""
     start = time.perf_counter()
-    connection.request(method, path, body, headers)
+    connection, prefix = service
+    connection.request(method, prefix + path, body, headers)
     answer = connection.getresponse()
     text = answer.read()
     took = (time.perf_counter() - start) * 1000

@@ -11,3 +11,5 @@ mod restarts;
 mod scaling;
 mod tls;
 mod writer;
+
+pub use clients::Clients;

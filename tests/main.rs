@@ -38,6 +38,8 @@ mod rebuild;
 mod refusals;
 mod sample;
 mod seeking;
+mod stack_process;
+mod stack_scale;
 mod standby;
 mod state_store;
 mod storm;

@@ -2,9 +2,6 @@
 //! cleanly, and finds its data again.
 
 use std::{
-    collections::BTreeMap,
-    path::Path,
-    process::{Command, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -14,89 +11,11 @@ use std::{
 
 use event_log::EventLog;
 use reqwest::StatusCode;
-use rustix::process::{Pid, kill_process};
 use serde_json::{Value, json};
-use stack::{
-    process::{Process, Signal},
-    servers::temporary_folder,
-};
-use tempfile::TempDir;
+use stack::servers::temporary_folder;
 use uuid::Uuid;
 
-use crate::harness::{programs, until};
-
-/// A running stack without a sample, on any free ports.
-struct Stack {
-    process: Process,
-    folder: TempDir,
-}
-
-impl Stack {
-    async fn start(folder: TempDir) -> Self {
-        let mut command = Command::new(programs().await.join("stack"));
-        // Its services are built; whoever else runs cargo must not be waited for.
-        command.env_remove("CARGO");
-        command.args(["--sample", "none", "--data-dir"]).arg(folder.path().join("data"));
-        for port in [
-            "--command-port",
-            "--query-port",
-            "--projector-port",
-            "--task-worker-port",
-            "--nats-port",
-            "--postgres-port",
-        ] {
-            command.args([port, "0"]);
-        }
-        let output = std::fs::File::create(folder.path().join("output")).unwrap();
-        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
-        let process = Process::spawn(command, Signal::INT).unwrap();
-        let stack = Self { process, folder };
-        until("the stack is up", async || {
-            assert_eq!(stack.process.exit_status(), None, "{}", stack.output());
-            stack.endpoints().is_some()
-        })
-        .await;
-        stack
-    }
-
-    fn output(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("output")).unwrap()
-    }
-
-    fn endpoints(&self) -> Option<Value> {
-        let text = std::fs::read(self.folder.path().join("data/endpoints.json")).ok()?;
-        serde_json::from_slice(&text).ok()
-    }
-
-    fn url(&self, name: &str) -> String {
-        self.endpoints().unwrap()[name].as_str().unwrap().to_owned()
-    }
-
-    fn pids(&self) -> BTreeMap<String, u32> {
-        serde_json::from_value(self.endpoints().unwrap()["pids"].clone()).unwrap()
-    }
-
-    /// SIGKILL to one of the stack's children; returns once it has been replaced.
-    async fn kill(&self, name: &str) {
-        let pid = self.pids()[name];
-        let target = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-        kill_process(target, Signal::KILL).unwrap();
-        until(&format!("{name} was replaced"), async || self.pids()[name] != pid).await;
-        assert!(self.output().contains("killed by signal 9"), "{}", self.output());
-    }
-
-    /// Ctrl-C, after which nothing may be left.
-    async fn stop(self) -> TempDir {
-        let pids = self.pids();
-        self.process.signal(Signal::INT);
-        let status = tokio::time::timeout(Duration::from_secs(20), self.process.exited()).await.unwrap();
-        assert!(status.success(), "{}", self.output());
-        for (name, pid) in pids {
-            assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{name} is left");
-        }
-        self.folder
-    }
-}
+use crate::{harness::until, stack_process::Stack};
 
 /// Clients that register accounts and place orders, and send a command again until it is answered.
 #[derive(Clone)]
@@ -160,7 +79,7 @@ async fn nothing_acknowledged_is_lost_whichever_process_is_killed() {
         acknowledged: Default::default(),
     };
     let clients: Vec<_> = (0..4).map(|client| tokio::spawn(load.clone().run(client))).collect();
-    for victim in ["projector", "query-service", "command-service", "nats-server", "postgres"] {
+    for victim in ["projector-1", "query-service-1", "command-service-1", "nats-server", "postgres"] {
         let before = load.count();
         until("commands flow", async || load.count() > before + 20).await;
         stack.kill(victim).await;

@@ -153,7 +153,7 @@ impl Site {
     async fn part_of_us(&self, name: &'static str, args: &[&OsStr]) -> Result<Service> {
         let port = ports::next_free(0)?;
         let program = Program {
-            name,
+            name: name.to_owned(),
             binary: std::env::current_exe()?,
             args: [name.as_ref()].iter().chain(args).map(|arg| arg.to_os_string()).collect(),
             env: vec![
@@ -163,7 +163,7 @@ impl Site {
             folder: None,
             user: None,
             log: self.log_file(name),
-            readiness: readiness::Readiness::Health { base: format!("http://127.0.0.1:{port}") },
+            readiness: readiness::Readiness::Health { url: format!("http://127.0.0.1:{port}/health/ready") },
             stop_signal: process::Signal::TERM,
             retry_for: Duration::ZERO,
         };

@@ -193,6 +193,7 @@ impl Writer {
             for frame in frames {
                 store.apply(frame).await?;
             }
+            self.metrics.reached(store.checkpoint().position);
             if Instant::now() >= next_look {
                 next_look = Instant::now() + LOOK_INTERVAL;
                 match lease.holder().await? {

@@ -93,7 +93,7 @@ pub async fn serve(listener: TcpListener, config: Config, leaving: Shutdown) -> 
         databases: databases.clone(),
         cache: cache.clone(),
         known: knowing,
-        positions,
+        positions: positions.clone(),
         reload,
         shutdown: shutdown.clone(),
     };
@@ -102,7 +102,7 @@ pub async fn serve(listener: TcpListener, config: Config, leaving: Shutdown) -> 
     let load = Load::new("query-service", Uuid::now_v7(), config.load, queue);
     let app = routes::App {
         reader,
-        metrics: metrics::Metrics::new(cache, in_flight.clone(), bounds.max_in_flight as usize),
+        metrics: metrics::Metrics::new(cache, positions, in_flight.clone(), bounds.max_in_flight as usize),
         in_flight,
         live: Arc::new(Semaphore::new(bounds.max_live as usize)),
     };

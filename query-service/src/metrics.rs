@@ -16,7 +16,7 @@ use opentelemetry::{
 use service_kit::{Problem, problem::kinds::OVERLOADED, telemetry};
 use tokio::sync::Semaphore;
 
-use crate::{cache::Cache, problems::VIEW_BEHIND, reader::CacheStatus};
+use crate::{cache::Cache, positions::Positions, problems::VIEW_BEHIND, reader::CacheStatus};
 
 /// From a hit in memory to the longest wait for a position, in seconds.
 const DURATION_BOUNDARIES_S: [f64; 14] =
@@ -44,11 +44,17 @@ struct Counts {
 const FAILURES: [&str; 5] = ["overloaded", "behind", "not_found", "bad_request", "error"];
 
 impl Metrics {
-    pub fn new(cache: Cache, in_flight: Arc<Semaphore>, in_flight_max: usize) -> Self {
+    pub fn new(
+        cache: Cache,
+        positions: Arc<Positions>,
+        in_flight: Arc<Semaphore>,
+        in_flight_max: usize,
+    ) -> Self {
         let meter = telemetry::meter();
         let views = Views::default();
         views.observe(&meter);
         observe_cache(&meter, cache);
+        observe_positions(&meter, positions);
         meter
             .u64_observable_gauge("queries_in_flight")
             .with_description("Queries under way.")
@@ -137,6 +143,18 @@ fn observe_cache(meter: &Meter, cache: Cache) {
         .u64_observable_gauge("cache_entries")
         .with_description("Rows and lists in the cache.")
         .with_callback(move |gauge| gauge.observe(cache.size().0, &[]))
+        .build();
+}
+
+fn observe_positions(meter: &Meter, positions: Arc<Positions>) {
+    meter
+        .u64_observable_gauge("known_position")
+        .with_description("Position up to which a view is known to be folded.")
+        .with_callback(move |gauge| {
+            positions.each(|view, position| {
+                gauge.observe(position.unsigned_abs(), &[KeyValue::new("view", view.clone())]);
+            });
+        })
         .build();
 }
 

@@ -62,6 +62,12 @@ impl Positions {
         views.get(view).map(watch::Sender::subscribe)
     }
 
+    /// Every view's position.
+    pub fn each(&self, mut tell: impl FnMut(&Arc<str>, i64)) {
+        let views = self.views.read().unwrap_or_else(PoisonError::into_inner);
+        views.iter().for_each(|(view, position)| tell(view, *position.borrow()));
+    }
+
     /// A place among those who wait; `None` if there are too many of them. While anyone waits, the watcher
     /// reads the checkpoints often, so that nobody depends on signals alone.
     pub fn wait(&self) -> Option<Waiting<'_>> {

@@ -1,6 +1,5 @@
 //! `endpoints.json` in the data folder: where everything is, for scripts.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -11,13 +10,34 @@ use crate::private_file;
 /// The Postgres URL holds the password, so the file is readable for its owner alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Endpoints {
+    /// Where clients send commands to: a service, or the edge's path for it.
     pub command: String,
+    /// Where clients send queries to.
     pub query: String,
+    /// The first projector.
     pub projector: String,
+    /// The first task-worker; empty until it has started.
     pub task_worker: String,
+    /// All servers, separated by commas.
     pub nats: String,
+    /// The primary.
     pub postgres: String,
-    pub pids: BTreeMap<String, u32>,
+    /// Every process.
+    pub instances: Vec<Instance>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Instance {
+    /// Of this one alone.
+    pub name: String,
+    pub program: String,
+    pub region: String,
+    /// Without any secret.
+    pub url: String,
+    /// What answers 200 while it is well; `None` where only the process can be looked at.
+    pub health_url: Option<String>,
+    /// `None` while it is being started again.
+    pub pid: Option<u32>,
 }
 
 impl Endpoints {
@@ -37,21 +57,18 @@ impl Endpoints {
         private_file::remove(&path(data));
     }
 
-    /// What runs where, one line each: name, URL without its secret, pid.
+    /// The instances of one program.
+    pub fn of<'a>(&'a self, program: &'a str) -> impl Iterator<Item = &'a Instance> {
+        self.instances.iter().filter(move |instance| instance.program == program)
+    }
+
+    /// What runs where, one line each.
     pub fn table(&self) -> String {
-        let rows = [
-            ("command-service", self.command.clone()),
-            ("query-service", self.query.clone()),
-            ("projector", self.projector.clone()),
-            ("task-worker", self.task_worker.clone()),
-            ("nats-server", self.nats.clone()),
-            ("postgres", without_password(&self.postgres)),
-        ];
-        let line = |(name, url): (&str, String)| {
-            let pid = self.pids.get(name).map_or("-".to_owned(), u32::to_string);
-            format!("  {name:<16} {url:<46} pid {pid}")
+        let line = |instance: &Instance| {
+            let pid = instance.pid.map_or("-".to_owned(), |pid| pid.to_string());
+            format!("  {:<20} {:<10} {:<46} pid {pid}", instance.name, instance.region, instance.url)
         };
-        rows.into_iter().map(line).collect::<Vec<_>>().join("\n")
+        self.instances.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -75,18 +92,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_shows_no_password() {
-        let endpoints = Endpoints {
-            command: "http://127.0.0.1:8081".into(),
-            query: "http://127.0.0.1:8082".into(),
-            projector: "http://127.0.0.1:8083".into(),
-            task_worker: "http://127.0.0.1:8084".into(),
-            nats: "nats://127.0.0.1:4222".into(),
-            postgres: "postgres://headwater:secret@127.0.0.1:5432/headwater".into(),
-            pids: [("postgres".to_owned(), 42)].into(),
-        };
-        let table = endpoints.table();
-        assert!(table.contains("postgres://headwater@127.0.0.1:5432/headwater") && table.contains("pid 42"));
-        assert!(!table.contains("secret"));
+    fn a_url_is_shown_without_its_password() {
+        let shown = without_password("postgres://headwater:secret@127.0.0.1:5432/headwater");
+        assert_eq!(shown, "postgres://headwater@127.0.0.1:5432/headwater");
+        assert_eq!(without_password("http://127.0.0.1:8080"), "http://127.0.0.1:8080");
     }
 }

@@ -4,9 +4,13 @@
 //! of their own, [`services`] for the programs, and [`sample`] for the data to compare with; the benchmarks use
 //! [`servers`] and [`program`].
 
+pub mod control;
+pub mod scale;
 pub mod status;
 pub mod up;
 
+mod backing;
+mod fleet;
 mod operate;
 mod supervisor;
 

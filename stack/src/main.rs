@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use stack::scale::Change;
 
 /// Headwater on this machine: fetches the servers, starts everything, loads the sample, stops it on Ctrl-C.
 #[derive(Parser)]
@@ -24,19 +25,36 @@ struct Cli {
 enum Command {
     /// Start everything and stay until Ctrl-C; this is also what happens without a command
     Up(stack::up::Options),
-    /// Show what a running stack runs, and whether it is ready
-    Status {
-        /// The data folder of that stack
-        #[arg(long, env = "HEADWATER_DATA_DIR", default_value = ".headwater")]
-        data_dir: PathBuf,
+    /// Show what a running stack runs where, and how each part is
+    Status(Running),
+    /// Start or stop services of a running stack; clients of the edge do not notice
+    Scale {
+        #[command(flatten)]
+        stack: Running,
+
+        /// How many there should be: query=5 in all regions together, query.us=2 in one, command=2, projector=2,
+        /// task-worker=3
+        #[arg(required = true)]
+        changes: Vec<Change>,
     },
+}
+
+/// A stack that runs.
+#[derive(Args)]
+struct Running {
+    /// Its data folder
+    #[arg(long, env = "HEADWATER_DATA_DIR", default_value = ".headwater")]
+    data_dir: PathBuf,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
-        Some(Command::Status { data_dir }) => stack::status::status(&data_dir).await,
+        Some(Command::Status(stack)) => stack::status::status(&stack.data_dir).await,
+        Some(Command::Scale { stack, changes }) => {
+            stack::control::scale(&stack.data_dir, &changes, |progress| println!("{progress}")).await
+        }
         Some(Command::Up(options)) => stack::up::up(options).await,
         None => stack::up::up(cli.up).await,
     };

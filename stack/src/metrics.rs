@@ -1,11 +1,14 @@
-//! Reading the services' `/metrics` for the status line.
+//! Reading the services' `/metrics`, for the line that shows how it goes and for `stack status`.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use futures::join;
 
 use crate::endpoints::Endpoints;
 use crate::http;
+use crate::services::{COMMAND_SERVICE, PROJECTOR, QUERY_SERVICE, TASK_WORKER};
 
 const SCRAPE_WITHIN: Duration = Duration::from_millis(800);
 
@@ -31,28 +34,27 @@ impl Scraper {
     }
 
     pub async fn snapshot(&self, endpoints: &Endpoints) -> Snapshot {
-        let (command, query, projector, tasks) = join!(
-            self.scrape(&endpoints.command),
-            self.scrape(&endpoints.query),
-            self.scrape(&endpoints.projector),
-            self.scrape(&endpoints.task_worker)
-        );
-        let sum = |text: &Option<String>, name| text.as_ref().map(|text| values(text, name).sum());
-        let events = command.as_ref().and_then(|text| values(text, "headwater_log_position").next());
+        let of = |program| join_all(endpoints.of(program).map(|instance| self.scrape(&instance.url)));
+        let (commands, queries, projectors, tasks) =
+            join!(of(COMMAND_SERVICE), of(QUERY_SERVICE), of(PROJECTOR), of(TASK_WORKER));
+        let events = commands.iter().flatten().filter_map(Metrics::log_position).max_by(f64::total_cmp);
+        // Every task-worker tells of all tasks.
+        let tasks = tasks.iter().flatten().next();
         Snapshot {
             at: Instant::now(),
             events,
-            commands: sum(&command, "headwater_commands_total"),
-            queries: sum(&query, "headwater_queries_total"),
-            lag: projector.and_then(|text| lag(&text, events)),
-            tasks: sum(&tasks, "headwater_tasks_waiting"),
-            dead_letters: sum(&tasks, "headwater_dead_letters"),
+            commands: sum(&commands, "headwater_commands_total"),
+            queries: sum(&queries, "headwater_queries_total"),
+            lag: lag(&projectors, events),
+            tasks: tasks.map(|metrics| metrics.values("headwater_tasks_waiting").sum()),
+            dead_letters: tasks.map(|metrics| metrics.values("headwater_dead_letters").sum()),
         }
     }
 
-    async fn scrape(&self, base: &str) -> Option<String> {
+    /// What a service says of itself; `None` if it does not answer.
+    pub async fn scrape(&self, base: &str) -> Option<Metrics> {
         let answer = self.http.get(format!("{base}/metrics")).timeout(SCRAPE_WITHIN).send().await.ok()?;
-        answer.error_for_status().ok()?.text().await.ok()
+        answer.error_for_status().ok()?.text().await.ok().map(Metrics)
     }
 }
 
@@ -89,26 +91,57 @@ fn shown(value: Option<f64>) -> String {
     value.map_or("?".to_owned(), |value| format!("{value:.0}"))
 }
 
-/// The writer knows of its own events before the projector does.
-fn lag(projector: &str, written: Option<f64>) -> Option<f64> {
-    let seen = values(projector, "headwater_log_head").next()?;
-    let head = written.map_or(seen, |written| written.max(seen));
-    let slowest = values(projector, "headwater_view_position").min_by(f64::total_cmp)?;
-    // The numbers are not read at the same moment.
-    Some((head - slowest).max(0.0))
+/// What one service says of itself, in Prometheus's text format.
+pub struct Metrics(String);
+
+impl Metrics {
+    /// The values of a metric, whatever its labels.
+    pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = f64> + 'a {
+        self.labelled(name).map(|(_, value)| value)
+    }
+
+    pub fn least(&self, name: &str) -> Option<f64> {
+        self.values(name).min_by(f64::total_cmp)
+    }
+
+    /// As the log's reader or its writer knows it.
+    pub fn log_position(&self) -> Option<f64> {
+        self.values("headwater_log_position").chain(self.values("headwater_log_head")).next()
+    }
+
+    /// Each value with its labels, as they are written.
+    fn labelled<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> + 'a {
+        self.0.lines().filter_map(move |line| {
+            let rest = line.strip_prefix(name)?;
+            let (labels, value) = match rest.strip_prefix('{') {
+                // A label's value may hold a brace; a sample's value cannot.
+                Some(labelled) => labelled.rsplit_once('}')?,
+                None => ("", rest.strip_prefix(' ')?),
+            };
+            Some((labels, value.split_whitespace().next()?.parse().ok()?))
+        })
+    }
 }
 
-/// The values of a metric, whatever its labels.
-fn values<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = f64> + 'a {
-    text.lines().filter_map(move |line| {
-        let rest = line.strip_prefix(name)?;
-        let value = match rest.strip_prefix('{') {
-            // A label's value may hold a brace; a sample's value cannot.
-            Some(labelled) => labelled.rsplit_once('}')?.1,
-            None => rest.strip_prefix(' ')?,
-        };
-        value.split_whitespace().next()?.parse().ok()
-    })
+/// `None` if nobody answered.
+fn sum(services: &[Option<Metrics>], name: &str) -> Option<f64> {
+    services.iter().flatten().map(|metrics| metrics.values(name).sum()).reduce(|sum, more: f64| sum + more)
+}
+
+/// How many events the slowest view is behind; the writer knows of its own events before a projector does. A view is
+/// where the projector that has it says it is, and it may have been another's before.
+fn lag(projectors: &[Option<Metrics>], written: Option<f64>) -> Option<f64> {
+    let projectors = || projectors.iter().flatten();
+    let heads = projectors().filter_map(Metrics::log_position);
+    let head = heads.chain(written).max_by(f64::total_cmp)?;
+    let mut views: BTreeMap<&str, f64> = BTreeMap::new();
+    for (view, position) in projectors().flat_map(|metrics| metrics.labelled("headwater_view_position")) {
+        let known = views.entry(view).or_default();
+        *known = known.max(position);
+    }
+    let slowest = views.into_values().min_by(f64::total_cmp)?;
+    // The numbers are not read at the same moment.
+    Some((head - slowest).max(0.0))
 }
 
 #[cfg(test)]
@@ -121,16 +154,29 @@ mod tests {
         headwater_view_position{view=\"accounts\"} 118\n\
         headwater_view_position{view=\"odd } name\"} 1.1e2\n";
 
+    fn said(text: &str) -> Option<Metrics> {
+        Some(Metrics(text.to_owned()))
+    }
+
     #[test]
-    fn lag_is_that_of_the_slowest_view() {
-        assert_eq!(lag(TEXT, None), Some(10.0));
-        assert_eq!(lag(TEXT, Some(125.0)), Some(15.0));
-        assert_eq!(lag("headwater_log_head 3\n", None), None);
+    fn lag_is_that_of_the_slowest_view_wherever_it_is() {
+        assert_eq!(lag(&[said(TEXT)], None), Some(10.0));
+        assert_eq!(lag(&[said(TEXT)], Some(125.0)), Some(15.0));
+        assert_eq!(lag(&[said("headwater_log_head 3\n")], None), None);
+        let other = "headwater_view_position{view=\"odd } name\"} 119\n";
+        assert_eq!(lag(&[said(TEXT), None, said(other)], None), Some(2.0));
+    }
+
+    #[test]
+    fn services_count_together() {
+        assert_eq!(sum(&[said("a 1\n"), None, said("a 2\n")], "a"), Some(3.0));
+        assert_eq!(sum(&[None], "a"), None);
     }
 
     #[test]
     fn a_metric_is_not_mistaken_for_one_with_a_longer_name() {
-        assert_eq!(values(TEXT, "headwater_log_head").collect::<Vec<_>>(), [120.0]);
+        let metrics = Metrics(TEXT.to_owned());
+        assert_eq!(metrics.values("headwater_log_head").collect::<Vec<_>>(), [120.0]);
     }
 
     #[test]

@@ -1,20 +1,20 @@
-//! What happens once everything runs: the sample is loaded, a person is told what there is, and a line shows how
-//! it goes.
+//! What happens once the servers run: the services are started, the sample is loaded, a person is told what there is,
+//! a line shows how it goes, and the services are scaled when somebody asks for it.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::sync::watch;
 
+use crate::control::{Control, Request};
 use crate::data_folder::DataFolder;
 use crate::endpoints::{Endpoints, without_password};
+use crate::fleet::Fleet;
 use crate::metrics::{Scraper, Snapshot};
-use crate::program::{Program, Running};
 use crate::sample::cdnow::account_id;
 use crate::sample::{load, marker::Marker};
+use crate::scale::Scale;
 use crate::screen;
-use crate::supervisor::{Pids, Supervisor};
 use crate::up::Options;
 
 /// A customer who is in both samples.
@@ -28,27 +28,81 @@ const REFRESH_EVERY: Duration = Duration::from_secs(1);
 /// Where there is no terminal, the line is written this often, if it has something new to say.
 const WRITE_EVERY: Duration = Duration::from_secs(10);
 
-/// Ends only with an error.
+/// Starts the services, and then does what is asked for. Ends only with an error.
 pub async fn run(
     options: &Options,
     data: &DataFolder,
-    supervisor: &Supervisor,
-    mut endpoints: Endpoints,
-    task_worker: Program,
+    mut fleet: Fleet<'_>,
+    scale: &Scale,
+    control: Result<Control>,
     started: Instant,
 ) -> Result<()> {
+    // Started last, when there is nothing left in the log that nobody is owed an email for.
+    let before_tasks = Scale { task_workers: 0, ..scale.clone() };
+    fleet.scale_to(&before_tasks, async |_| ()).await?;
     screen::say(format!("answering after {:.1} s", started.elapsed().as_secs_f64()));
-    if load_sample(options, data, &endpoints).await? {
+    if load_sample(options, data, &fleet.endpoints()).await? {
         screen::say(format!("sample loaded after {:.1} s", started.elapsed().as_secs_f64()));
     }
-    supervisor.supervise(Running::start(task_worker).await?);
-    let mut pids = supervisor.pids();
-    publish(&mut endpoints, &mut pids, data)?;
-    println!("{}", welcome(&endpoints, data, options));
-    tokio::select! {
-        outcome = keep_published(endpoints.clone(), pids, data) => outcome,
-        never = show_status(&endpoints) => never,
+    fleet.scale_to(scale, async |_| ()).await?;
+    fleet.endpoints().write(data.path())?;
+    println!("{}", welcome(&fleet.endpoints(), data, options));
+    if let Err(error) = &control {
+        screen::say(format!("{error:#}"));
     }
+    attend(&mut fleet, scale.clone(), data, control.ok()).await
+}
+
+/// Scales when it is asked to, and shows how it goes.
+async fn attend(
+    fleet: &mut Fleet<'_>,
+    mut scale: Scale,
+    data: &DataFolder,
+    control: Option<Control>,
+) -> Result<()> {
+    let mut pids = fleet.pids();
+    let mut status = Status::new(&fleet.endpoints()).await;
+    loop {
+        tokio::select! {
+            request = requested(control.as_ref()) => scale = rescale(fleet, scale, request).await,
+            changed = pids.changed() => changed.context("the supervisor is gone")?,
+            () = status.is_due() => {
+                status.show(&fleet.endpoints()).await;
+                continue;
+            }
+        }
+        fleet.endpoints().write(data.path())?;
+    }
+}
+
+async fn requested(control: Option<&Control>) -> Request {
+    match control {
+        Some(control) => control.request().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Gives the scale that holds from now on.
+async fn rescale(fleet: &mut Fleet<'_>, scale: Scale, mut request: Request) -> Scale {
+    let wanted = match scale.changed(&request.changes) {
+        Ok(wanted) => wanted,
+        Err(error) => {
+            request.finish(Err(error)).await;
+            return scale;
+        }
+    };
+    let outcome = fleet
+        .scale_to(&wanted, async |progress| {
+            screen::say(&progress);
+            request.say(&progress).await;
+        })
+        .await;
+    let holds = if outcome.is_ok() { wanted } else { scale };
+    if let Err(error) = &outcome {
+        screen::say(format!("{error:#}"));
+    }
+    request.finish(outcome).await;
+    holds
 }
 
 /// Whether there was anything to load.
@@ -82,23 +136,6 @@ async fn wait_for_views(scraper: &Scraper, endpoints: &Endpoints) -> Result<()> 
     }
 }
 
-fn publish(endpoints: &mut Endpoints, pids: &mut watch::Receiver<Pids>, data: &DataFolder) -> Result<()> {
-    endpoints.pids = pids.borrow_and_update().iter().map(|(name, pid)| ((*name).to_owned(), *pid)).collect();
-    endpoints.write(data.path())
-}
-
-/// Writes the endpoints again whenever a program was started again.
-async fn keep_published(
-    mut endpoints: Endpoints,
-    mut pids: watch::Receiver<Pids>,
-    data: &DataFolder,
-) -> Result<()> {
-    loop {
-        pids.changed().await.context("the supervisor is gone")?;
-        publish(&mut endpoints, &mut pids, data)?;
-    }
-}
-
 fn welcome(endpoints: &Endpoints, data: &DataFolder, options: &Options) -> String {
     let Endpoints { command, query, .. } = endpoints;
     let new = account_id(0);
@@ -128,16 +165,34 @@ fn mail(options: &Options, data: &DataFolder) -> String {
     }
 }
 
-async fn show_status(endpoints: &Endpoints) -> Result<()> {
-    let scraper = Scraper::new();
-    let every = if screen::is_terminal() { REFRESH_EVERY } else { WRITE_EVERY };
-    let mut line = StatusLine::new();
-    let mut before: Snapshot = scraper.snapshot(endpoints).await;
-    loop {
-        tokio::time::sleep(every).await;
-        let now = scraper.snapshot(endpoints).await;
-        line.show(now.line(&before));
-        before = now;
+/// The line that shows how it goes, now and then.
+struct Status {
+    scraper: Scraper,
+    before: Snapshot,
+    line: StatusLine,
+    next: Instant,
+}
+
+impl Status {
+    async fn new(endpoints: &Endpoints) -> Self {
+        let scraper = Scraper::new();
+        let before = scraper.snapshot(endpoints).await;
+        Self { scraper, before, line: StatusLine::new(), next: Instant::now() + Self::every() }
+    }
+
+    fn every() -> Duration {
+        if screen::is_terminal() { REFRESH_EVERY } else { WRITE_EVERY }
+    }
+
+    async fn is_due(&self) {
+        tokio::time::sleep_until(self.next.into()).await;
+    }
+
+    async fn show(&mut self, endpoints: &Endpoints) {
+        let now = self.scraper.snapshot(endpoints).await;
+        self.line.show(now.line(&self.before));
+        self.before = now;
+        self.next = Instant::now() + Self::every();
     }
 }
 

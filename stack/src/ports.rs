@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 
+use crate::screen;
+
 /// Below every platform's range for outgoing connections: a client that keeps dialling a server which is just
 /// being restarted can otherwise be given the server's own port as its source port, and so occupy it.
 const ANY_PORT: std::ops::Range<u16> = 20_000..30_000;
@@ -28,6 +30,15 @@ pub fn next_free(wanted: u16) -> Result<u16> {
     (wanted..=last)
         .find(|port| take(*port))
         .with_context(|| format!("no free port on 127.0.0.1 from {wanted} to {last}"))
+}
+
+/// The same for a program that a person knows by its port, who is told when it has another.
+pub fn choose(name: &str, wanted: u16) -> Result<u16> {
+    let port = next_free(wanted)?;
+    if wanted != 0 && port != wanted {
+        screen::say(format!("port {wanted} is taken: {name} is on {port}"));
+    }
+    Ok(port)
 }
 
 fn take(port: u16) -> bool {

@@ -24,7 +24,8 @@ const RETRY_EVERY: Duration = Duration::from_millis(200);
 
 /// Everything needed to start a program, as often as it takes, always on the same port.
 pub struct Program {
-    pub name: &'static str,
+    /// Of this one, if several of its kind run.
+    pub name: String,
     pub binary: PathBuf,
     pub args: Vec<OsString>,
     /// Secrets go here and not into `args`, which every user of the machine can read.
@@ -77,8 +78,14 @@ impl Running {
         self.process.exited().await
     }
 
-    pub fn name(&self) -> &'static str {
-        self.program.name
+    /// The same under another name.
+    pub fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.program.name);
+        self
+    }
+
+    pub fn name(&self) -> &str {
+        &self.program.name
     }
 
     pub fn pid(&self) -> u32 {
@@ -123,7 +130,7 @@ impl Program {
     }
 
     async fn ready(&self, process: &Process, log_start: u64) -> Result<()> {
-        let name = self.name;
+        let name = &self.name;
         let mut known = String::new();
         let mut since = Instant::now();
         let mut told = false;

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use crate::http;
 
 /// One check; a program that does not answer in this time is asked again.
-const CHECK_WITHIN: Duration = Duration::from_secs(2);
+pub const CHECK_WITHIN: Duration = Duration::from_secs(2);
 
 pub enum Readiness {
     /// nats-server greets its clients once JetStream has recovered its streams.
@@ -19,10 +19,9 @@ pub enum Readiness {
     JetStream { port: u16 },
     /// Postgres writes its state into its pid file.
     PostmasterFile { path: PathBuf },
-    /// Our services answer 200, or a problem that says what is missing.
-    Health { base: String },
-    /// Envoy's admin interface says its state: live once it has asked all upstreams for their health.
-    Envoy { admin: String },
+    /// Our services answer 200, or a problem that says what is missing; Envoy likewise, once it has asked all upstreams
+    /// for their health.
+    Health { url: String },
 }
 
 impl Readiness {
@@ -36,8 +35,7 @@ impl Readiness {
                 .await
                 .unwrap_or_else(|_| Err("JetStream does not answer".to_owned())),
             Self::PostmasterFile { path } => postmaster_file(path, pid),
-            Self::Health { base } => health(base).await,
-            Self::Envoy { admin } => envoy(admin).await,
+            Self::Health { url } => health(url).await,
         }
     }
 }
@@ -92,9 +90,10 @@ fn postmaster_file(path: &Path, pid: u32) -> Result<(), String> {
     }
 }
 
-/// Asks a service for its readiness; the error is the problem's detail, title, or what stopped the question.
-pub async fn health(base: &str) -> Result<(), String> {
-    let answer = http::client().get(format!("{base}/health/ready")).timeout(CHECK_WITHIN).send().await;
+/// Asks a program for its health; the error is the problem's detail or title, what else it answers, or what stopped
+/// the question.
+pub async fn health(url: &str) -> Result<(), String> {
+    let answer = http::client().get(url).timeout(CHECK_WITHIN).send().await;
     let answer = answer.map_err(|error| match error.is_connect() {
         true => "it does not listen".to_owned(),
         false => http::chain(&error),
@@ -103,21 +102,10 @@ pub async fn health(base: &str) -> Result<(), String> {
         return Ok(());
     }
     let status = answer.status().as_u16();
-    let problem: serde_json::Value = answer.json().await.unwrap_or_default();
-    let reason = problem["detail"].as_str().or(problem["title"].as_str()).unwrap_or("no reason given");
+    let text = answer.text().await.unwrap_or_default();
+    let problem: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let reason = problem["detail"].as_str().or(problem["title"].as_str()).unwrap_or(text.trim());
     Err(format!("it answers {status}: {reason}"))
-}
-
-async fn envoy(admin: &str) -> Result<(), String> {
-    let answer = http::client().get(format!("{admin}/ready")).timeout(CHECK_WITHIN).send().await;
-    let answer = answer.map_err(|error| match error.is_connect() {
-        true => "it does not listen".to_owned(),
-        false => http::chain(&error),
-    })?;
-    match answer.status().is_success() {
-        true => Ok(()),
-        false => Err(format!("its state is {}", answer.text().await.unwrap_or_default().trim())),
-    }
 }
 
 #[cfg(test)]

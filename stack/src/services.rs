@@ -45,14 +45,14 @@ pub fn program(binaries: &Path, name: &'static str, config: ServiceConfig) -> Pr
     env.extend(config.state_folder.map(|folder| ("HEADWATER_STATE_DIR", folder.into())));
     env.extend(config.settings);
     Program {
-        name,
+        name: name.to_owned(),
         binary: binaries.join(name),
         args: Vec::new(),
         env,
         folder: None,
         user: None,
         log: config.log,
-        readiness: Readiness::Health { base: format!("http://127.0.0.1:{}", config.port) },
+        readiness: Readiness::Health { url: format!("http://127.0.0.1:{}/health/ready", config.port) },
         stop_signal: Signal::TERM,
         retry_for: Duration::ZERO,
     }

@@ -1,7 +1,6 @@
 //! Keeps the programs running, and stops them in order.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -22,37 +21,43 @@ const LIVED_WELL: Duration = Duration::from_secs(30);
 const STOP_WITHIN: Duration = Duration::from_millis(2_200);
 
 /// The pid of each program by its name.
-pub type Pids = BTreeMap<&'static str, u32>;
+pub type Pids = BTreeMap<String, u32>;
 
+/// Services use servers, which are stopped once nothing uses them any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    Service,
+    Server,
+}
+
+/// To be stopped: what it keeps running outlives it otherwise, until the process ends.
 pub struct Supervisor {
-    stopping: watch::Sender<bool>,
     pids: watch::Sender<Pids>,
-    /// Stopped together.
-    services: Mutex<Vec<JoinHandle<Running>>>,
-    /// Stopped together, once nothing uses them any more.
-    servers: Vec<JoinHandle<Running>>,
+    /// By name.
+    members: BTreeMap<String, Member>,
+}
+
+struct Member {
+    tier: Tier,
+    /// Becomes true when it is to be left alone.
+    released: watch::Sender<bool>,
+    task: JoinHandle<Running>,
 }
 
 impl Supervisor {
-    /// Takes over programs that run.
-    pub fn new(services: Vec<Running>, servers: Vec<Running>) -> Self {
-        let pids = services.iter().chain(&servers).map(|running| (running.name(), running.pid())).collect();
-        let (pids, stopping) = (watch::Sender::new(pids), watch::Sender::new(false));
-        let supervise_all = |group: Vec<Running>| {
-            let start = |running| tokio::spawn(supervise(running, pids.clone(), stopping.subscribe()));
-            group.into_iter().map(start).collect()
-        };
-        let (services, servers) = (supervise_all(services), supervise_all(servers));
-        Self { stopping, pids, services: Mutex::new(services), servers }
+    pub fn new() -> Self {
+        Self { pids: watch::Sender::new(Pids::new()), members: BTreeMap::new() }
     }
 
-    /// Takes over one more service that runs.
-    pub fn supervise(&self, running: Running) {
+    /// Takes over a program that runs, whose name no other has.
+    pub fn supervise(&mut self, tier: Tier, running: Running) {
+        let name = running.name().to_owned();
         self.pids.send_modify(|pids| {
-            pids.insert(running.name(), running.pid());
+            pids.insert(name.clone(), running.pid());
         });
-        let supervised = tokio::spawn(supervise(running, self.pids.clone(), self.stopping.subscribe()));
-        self.services.lock().unwrap_or_else(PoisonError::into_inner).push(supervised);
+        let released = watch::Sender::new(false);
+        let task = tokio::spawn(supervise(running, self.pids.clone(), released.subscribe()));
+        self.members.insert(name, Member { tier, released, task });
     }
 
     /// Who runs with which pid, and every change of it.
@@ -60,14 +65,28 @@ impl Supervisor {
         self.pids.subscribe()
     }
 
+    /// Gives a program back. `None` if there is none of this name.
+    pub async fn release(&mut self, name: &str) -> Option<Running> {
+        let member = self.members.remove(name)?;
+        member.released.send_replace(true);
+        let running = member.task.await.ok();
+        self.pids.send_modify(|pids| {
+            pids.remove(name);
+        });
+        running
+    }
+
     /// Stops the services, then the servers.
     pub async fn stop(self) {
-        self.stopping.send_replace(true);
-        // Both groups leave supervision before the first is stopped, or a death would still be repaired.
-        let services = self.services.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let (services, servers) = (join_all(services).await, join_all(self.servers).await);
-        for group in [services, servers] {
-            join_all(group.iter().flatten().map(|running| running.stop(STOP_WITHIN))).await;
+        // All are released before the first is stopped, or a death would still be repaired.
+        for member in self.members.values() {
+            member.released.send_replace(true);
+        }
+        let (services, servers): (Vec<_>, Vec<_>) =
+            self.members.into_values().partition(|member| member.tier == Tier::Service);
+        for tier in [services, servers] {
+            let running = join_all(tier.into_iter().map(|member| member.task)).await;
+            join_all(running.iter().flatten().map(|running| running.stop(STOP_WITHIN))).await;
         }
     }
 }
@@ -75,21 +94,22 @@ impl Supervisor {
 async fn supervise(
     mut running: Running,
     pids: watch::Sender<Pids>,
-    mut stopping: watch::Receiver<bool>,
+    mut released: watch::Receiver<bool>,
 ) -> Running {
     tokio::select! {
         biased;
-        _ = stopping.wait_for(|stopping| *stopping) => {}
+        _ = released.wait_for(|released| *released) => {}
         () = keep_alive(&mut running, &pids) => {}
     }
     running
 }
 
 async fn keep_alive(running: &mut Running, pids: &watch::Sender<Pids>) {
+    let name = running.name().to_owned();
     let mut delay = FIRST_DELAY;
     loop {
         let started = Instant::now();
-        let (name, pid) = (running.name(), running.pid());
+        let pid = running.pid();
         let status = running.exited().await;
         if started.elapsed() > LIVED_WELL {
             delay = FIRST_DELAY;
@@ -110,7 +130,7 @@ async fn keep_alive(running: &mut Running, pids: &watch::Sender<Pids>) {
         let pid = running.pid();
         screen::say(format!("{name} is back (pid {pid})"));
         pids.send_modify(|pids| {
-            pids.insert(name, pid);
+            pids.insert(name.clone(), pid);
         });
     }
 }

@@ -3,19 +3,23 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
-use futures::{future::try_join_all, try_join};
 
+use crate::backing::Backing;
+use crate::control::Control;
 use crate::data_folder::DataFolder;
 use crate::endpoints::Endpoints;
-use crate::program::{Program, Running};
+use crate::fleet::{Fleet, Standby, Surroundings, WantedPorts};
 use crate::sample::Sample;
-use crate::servers::{Nats, Postgres, ServerConfig};
-use crate::services::{self, COMMAND_SERVICE, PROJECTOR, QUERY_SERVICE, ServiceConfig, TASK_WORKER};
+use crate::scale::{INSTANCES_MAX, Scale};
 use crate::stop::Stop;
 use crate::supervisor::Supervisor;
-use crate::{operate, ports, screen};
+use crate::{operate, screen, services};
+
+const REGIONS_MAX: usize = 8;
+/// A stream has at most so many copies, on however many nodes.
+const LOG_REPLICAS_MAX: usize = 3;
 
 /// A port that is taken is replaced by the next free one; 0 means any free port.
 #[derive(Args, Clone, Debug)]
@@ -31,6 +35,26 @@ pub struct Options {
     /// Prefix of every stream and subject
     #[arg(long, env = "HEADWATER_NAMESPACE", default_value = "headwater")]
     pub namespace: String,
+
+    /// Query-services, spread over the regions; without it, one in each
+    #[arg(long, value_name = "N")]
+    pub replicas: Option<usize>,
+
+    /// Regions, separated by commas; what is central is in the first
+    #[arg(long, value_name = "REGION", value_delimiter = ',', default_value = "local", value_parser = region)]
+    pub regions: Vec<String>,
+
+    /// Standbys of Postgres, spread over the regions; without it, none for one region, else one in each
+    #[arg(long, value_name = "N")]
+    pub standbys: Option<usize>,
+
+    /// Nodes of NATS; with several, each stream has three copies
+    #[arg(long, value_name = "1|3|5", default_value_t = 1, value_parser = nats_nodes)]
+    pub nats_nodes: usize,
+
+    /// Port of the edge, which is there when more than one service takes commands or queries
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    pub edge_port: u16,
 
     /// Port of the command-service: POST commands here
     #[arg(long, value_name = "PORT", default_value_t = 8081)]
@@ -78,6 +102,38 @@ impl Options {
         self.mail.clone().unwrap_or_else(|| format!("file:{}", data.path().join("mail").display()))
     }
 
+    /// How many of each service run once everything has started.
+    fn scale(&self) -> Result<Scale> {
+        let Self { regions, standbys, .. } = self;
+        ensure!(regions.len() <= REGIONS_MAX, "--regions: there may be {REGIONS_MAX} of them");
+        let is_twice = |region| regions.iter().filter(|other| *other == region).count() > 1;
+        let twice = regions.iter().find(|region| is_twice(*region));
+        ensure!(twice.is_none(), "--regions: {} is there twice", twice.map_or("", |region| region));
+        let replicas = self.replicas.unwrap_or(regions.len());
+        for (what, count) in [("--replicas", replicas), ("--standbys", standbys.unwrap_or(0))] {
+            ensure!(count <= INSTANCES_MAX, "{what} {count}: at most {INSTANCES_MAX} run on one machine");
+        }
+        ensure!(replicas > 0, "--replicas 0: at least one has to run");
+        Ok(Scale::new(regions, replicas))
+    }
+
+    /// The region of each standby.
+    pub fn standby_regions(&self) -> Vec<String> {
+        let regions = self.regions.len();
+        let count = self.standbys.unwrap_or(if regions > 1 { regions } else { 0 });
+        self.regions.iter().cycle().take(count).cloned().collect()
+    }
+
+    fn ports(&self) -> WantedPorts {
+        WantedPorts {
+            edge: self.edge_port,
+            command: self.command_port,
+            query: self.query_port,
+            projector: self.projector_port,
+            task_worker: self.task_worker_port,
+        }
+    }
+
     pub fn sample(&self) -> Option<Sample> {
         match self.sample {
             SampleChoice::Small => Some(Sample::Small),
@@ -89,25 +145,16 @@ impl Options {
 
 /// Runs the whole system until it is asked to stop.
 pub async fn up(options: Options) -> Result<()> {
+    let scale = options.scale()?;
     let stop = Stop::on_signals()?;
     let data = DataFolder::lock(&options.data_dir)?;
     // Whatever ran on this folder before does not run any more.
     Endpoints::remove(data.path());
-
-    // Dropped in the middle, `start` stops what it has started, services first.
-    let started = tokio::select! {
-        biased;
-        () = stop.requested() => None,
-        started = start(&options, &data) => Some(started?),
-    };
-    let Some(System { supervisor, endpoints, task_worker, started }) = started else {
-        screen::say("stopped before everything had started");
-        return Ok(());
-    };
+    let mut supervisor = Supervisor::new();
     let outcome = tokio::select! {
         biased;
         () = stop.requested() => Ok(()),
-        outcome = operate::run(&options, &data, &supervisor, endpoints, task_worker, started) => outcome,
+        outcome = run(&options, &scale, &data, &mut supervisor) => outcome,
     };
     Endpoints::remove(data.path());
     screen::say("stopping …");
@@ -116,105 +163,44 @@ pub async fn up(options: Options) -> Result<()> {
     outcome
 }
 
-/// What runs, and what is yet to be started.
-pub struct System {
-    pub supervisor: Supervisor,
-    pub endpoints: Endpoints,
-    /// Started last, when there is nothing left in the log that nobody is owed an email for.
-    pub task_worker: Program,
-    /// When the start began, building apart.
-    pub started: Instant,
-}
-
-async fn start(options: &Options, data: &DataFolder) -> Result<System> {
+/// Ends only with an error. Dropped in the middle, it leaves to the supervisor what has started by then.
+async fn run(options: &Options, scale: &Scale, data: &DataFolder, supervisor: &mut Supervisor) -> Result<()> {
     let binaries = services::binaries().await?;
     let started = Instant::now();
-    let ports = Ports::choose(options)?;
-
-    let server = |name, port| {
-        let log = data.fresh_log(name)?;
-        anyhow::Ok(ServerConfig { folder: data.path().join(name), log, port })
-    };
-    let (nats, postgres) = try_join!(
-        Nats::start(server("nats-server", ports.nats)?),
-        Postgres::start(server("postgres", ports.postgres)?, &[])
-    )?;
-    services::migrate(binaries, &postgres.url(), &data.fresh_log("migrate")?).await?;
-
-    let service = |name, port, with_database: bool| {
-        let config = ServiceConfig {
-            port,
-            namespace: options.namespace.clone(),
-            nats_url: nats.url(),
-            nats_monitor_url: nats.monitor_url(),
-            database_url: with_database.then(|| postgres.url()),
-            state_folder: (name == COMMAND_SERVICE).then(|| data.path().join("state")),
-            settings: vec![],
-            log: data.fresh_log(name)?,
-        };
-        anyhow::Ok(Running::start(services::program(binaries, name, config)))
-    };
-    let services = try_join_all([
-        service(COMMAND_SERVICE, ports.command, false)?,
-        service(PROJECTOR, ports.projector, true)?,
-        service(QUERY_SERVICE, ports.query, true)?,
-    ])
-    .await?;
-
-    let task_worker = ServiceConfig {
-        port: ports.task_worker,
+    let control = Control::open(data.path());
+    let backing = Backing::start(options, data, binaries).await?;
+    let surroundings = Surroundings {
+        binaries,
         namespace: options.namespace.clone(),
-        nats_url: nats.url(),
-        nats_monitor_url: nats.monitor_url(),
-        database_url: None,
-        state_folder: None,
-        settings: vec![
-            ("HEADWATER_MAIL", options.mail_target(data).into()),
-            ("HEADWATER_QUERY_URL", format!("http://127.0.0.1:{}", ports.query).into()),
-        ],
-        log: data.fresh_log(TASK_WORKER)?,
+        nats_url: backing.nats_url(),
+        nats_monitor_url: backing.nats_monitor_url(),
+        log_replicas: options.nats_nodes.min(LOG_REPLICAS_MAX),
+        database_url: backing.database_url(),
+        standbys: backing.standbys().into_iter().map(|(region, url)| Standby { region, url }).collect(),
+        regions: options.regions.clone(),
+        mail: options.mail_target(data),
+        ports: options.ports(),
     };
-    let task_worker = services::program(binaries, TASK_WORKER, task_worker);
-
-    let base = |port| format!("http://127.0.0.1:{port}");
-    let endpoints = Endpoints {
-        command: base(ports.command),
-        query: base(ports.query),
-        projector: base(ports.projector),
-        task_worker: base(ports.task_worker),
-        nats: nats.url(),
-        postgres: postgres.url(),
-        pids: Default::default(),
-    };
-    let supervisor = Supervisor::new(services, vec![nats.into_running(), postgres.into_running()]);
-    Ok(System { supervisor, endpoints, task_worker, started })
+    let servers = backing.supervise(supervisor, &options.regions[0]);
+    let fleet = Fleet::new(surroundings, data, supervisor, servers);
+    operate::run(options, data, fleet, scale, control, started).await
 }
 
-struct Ports {
-    command: u16,
-    query: u16,
-    projector: u16,
-    task_worker: u16,
-    nats: u16,
-    postgres: u16,
+/// It becomes a part of subjects, file names and Envoy's cluster names.
+fn region(text: &str) -> Result<String, String> {
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    match text.len() {
+        1..=32 if text.chars().all(is_word) => Ok(text.to_owned()),
+        _ => Err("a region's name has 1 to 32 characters of a–z, 0–9 and -".to_owned()),
+    }
 }
 
-impl Ports {
-    fn choose(options: &Options) -> Result<Self> {
-        let choose = |name, wanted| {
-            let port = ports::next_free(wanted)?;
-            if wanted != 0 && port != wanted {
-                screen::say(format!("port {wanted} is taken: {name} is on {port}"));
-            }
-            anyhow::Ok(port)
-        };
-        Ok(Self {
-            command: choose(COMMAND_SERVICE, options.command_port)?,
-            query: choose(QUERY_SERVICE, options.query_port)?,
-            projector: choose(PROJECTOR, options.projector_port)?,
-            task_worker: choose(TASK_WORKER, options.task_worker_port)?,
-            nats: choose("nats-server", options.nats_port)?,
-            postgres: choose("postgres", options.postgres_port)?,
-        })
+/// A majority of an even number is no smaller than that of the next odd one.
+fn nats_nodes(text: &str) -> Result<usize, String> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        "5" => Ok(5),
+        _ => Err("there are 1, 3 or 5 nodes".to_owned()),
     }
 }

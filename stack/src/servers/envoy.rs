@@ -23,9 +23,22 @@ pub struct Envoy {
     running: Running,
     port: u16,
     admin: String,
-    endpoints: PathBuf,
-    regions: Vec<String>,
+    upstreams: EdgeUpstreams,
     has_tls: bool,
+}
+
+/// Tells an edge which services there are.
+pub struct EdgeUpstreams {
+    folder: PathBuf,
+    regions: Vec<String>,
+}
+
+impl EdgeUpstreams {
+    /// From now on it is these. New ones are sent requests once they have passed their health check, those that are
+    /// left out none any more, after a moment.
+    pub fn set(&self, upstreams: &Upstreams) -> Result<()> {
+        upstreams.write(&self.folder, &self.regions)
+    }
 }
 
 /// What the edge is told at its start; which services are behind it may change while it runs.
@@ -103,10 +116,11 @@ impl Envoy {
         let admin_port = ports::next_free(0)?;
         let configuration = folder.join("envoy.yaml");
         fs::write(&configuration, config.fill(text, region, &endpoints, admin_port)?).with_context(failed)?;
-        upstreams.write(&endpoints, &config.regions)?;
+        let told = EdgeUpstreams { folder: endpoints, regions: config.regions };
+        told.set(upstreams)?;
         let admin = format!("http://127.0.0.1:{admin_port}");
         let program = Program {
-            name: "envoy",
+            name: "envoy".to_owned(),
             binary,
             args: vec![
                 "--config-path".into(),
@@ -120,7 +134,7 @@ impl Envoy {
             folder: None,
             user: None,
             log: config.server.log,
-            readiness: Readiness::Envoy { admin: admin.clone() },
+            readiness: Readiness::Health { url: format!("{admin}/ready") },
             stop_signal: Signal::TERM,
             retry_for: Duration::ZERO,
         };
@@ -128,16 +142,14 @@ impl Envoy {
             running: Running::start(program).await?,
             port: config.server.port,
             admin,
-            endpoints,
+            upstreams: told,
             has_tls: config.tls_folder.is_some(),
-            regions: config.regions,
         })
     }
 
-    /// Says which services there are from now on. New ones are sent requests once they have passed their health
-    /// check, those that are left out none any more, after a moment.
+    /// From now on these services are behind it, as [`EdgeUpstreams::set`] says.
     pub fn set(&self, upstreams: &Upstreams) -> Result<()> {
-        upstreams.write(&self.endpoints, &self.regions)
+        self.upstreams.set(upstreams)
     }
 
     pub fn url(&self) -> String {
@@ -162,6 +174,10 @@ impl Envoy {
     /// Stops the edge if it runs, and starts it on the same port with the same upstreams.
     pub async fn restart(&mut self) -> Result<()> {
         self.running.restart(STOP_WITHIN).await
+    }
+
+    pub(crate) fn into_parts(self) -> (Running, EdgeUpstreams) {
+        (self.running, self.upstreams)
     }
 }
 

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-pub use envoy::{EdgeConfig, Envoy, Upstream, Upstreams};
+pub use envoy::{EdgeConfig, EdgeUpstreams, Envoy, Upstream, Upstreams};
 pub use nats::Nats;
 pub use nats_cluster::NatsCluster;
 pub use postgres::Postgres;

@@ -76,7 +76,7 @@ impl Nats {
         };
         env.push(("NATS_STORE_DIR", quoted(folder.into_os_string())));
         let program = Program {
-            name: "nats-server",
+            name: "nats-server".to_owned(),
             binary,
             args: vec!["--config".into(), configuration.into()],
             env,

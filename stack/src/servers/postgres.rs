@@ -71,7 +71,7 @@ impl Postgres {
             args.extend([OsString::from("-c"), format!("{name}={value}").into()]);
         }
         let program = Program {
-            name: "postgres",
+            name: "postgres".to_owned(),
             binary: bin.join("postgres"),
             args,
             env: Vec::new(),
