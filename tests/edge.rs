@@ -9,6 +9,7 @@ mod answers;
 mod regions;
 mod restarts;
 mod scaling;
+mod statements;
 mod tls;
 mod writer;
 

@@ -35,6 +35,24 @@ impl Standby {
         self.run("select pg_wal_replay_resume()").await;
     }
 
+    /// From now on it gets nothing from its primary.
+    pub async fn leave_primary(&self) {
+        self.run("alter system set primary_conninfo = ''").await;
+        self.run("select pg_reload_conf()").await;
+        let mut connection = PgConnection::connect(&self.postgres.url()).await.unwrap();
+        until("the standby receives nothing", async || {
+            let receivers = sqlx::query_scalar("select count(*) from pg_stat_wal_receiver");
+            let receivers: i64 = receivers.fetch_one(&mut connection).await.unwrap();
+            receivers == 0
+        })
+        .await;
+    }
+
+    /// Makes it a primary, with what it has.
+    pub async fn promote(&self) {
+        self.run("select pg_promote()").await;
+    }
+
     async fn run(&self, statement: &'static str) {
         let mut connection = PgConnection::connect(&self.postgres.url()).await.unwrap();
         sqlx::query(statement).execute(&mut connection).await.unwrap();

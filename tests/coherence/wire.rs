@@ -1,4 +1,4 @@
-//! A wire between a service and its NATS server that can be cut, or hold back what goes over it.
+//! A wire between a service and a server that can be cut, hold back what goes over it, or lead elsewhere.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -9,8 +9,9 @@ use tokio::{
 
 /// Dropping it cuts it for good.
 pub struct Wire {
-    /// Of this end.
-    pub url: String,
+    /// Of this end: host and port.
+    pub address: String,
+    server: watch::Sender<String>,
     state: watch::Sender<State>,
     task: JoinHandle<()>,
 }
@@ -22,20 +23,32 @@ struct State {
 }
 
 impl Wire {
-    /// To the server at `url`.
-    pub async fn to(url: String) -> Self {
-        let server = url.trim_start_matches("nats://").to_owned();
+    /// To the server with this URL.
+    pub async fn to(url: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("nats://{}", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap().to_string();
         let state = watch::Sender::new(State { is_frozen: false, cuts: 0 });
-        let watched = state.clone();
+        let server = watch::Sender::new(address_of(url));
+        let (watched, leads_to) = (state.clone(), server.subscribe());
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let Ok(server) = TcpStream::connect(&server).await else { continue };
+                let server = leads_to.borrow().clone();
+                let Ok(server) = TcpStream::connect(server).await else { continue };
                 tokio::spawn(join(client, server, watched.subscribe()));
             }
         });
-        Self { url, state, task }
+        Self { address, server, state, task }
+    }
+
+    /// The server's URL with the address of this end.
+    pub fn instead(&self, url: &str) -> String {
+        url.replace(&address_of(url), &self.address)
+    }
+
+    /// From now on it leads to another server; all connections end.
+    pub fn lead_to(&self, url: &str) {
+        self.server.send_replace(address_of(url));
+        self.cut();
     }
 
     /// From now on nothing comes through, and neither end is told.
@@ -59,6 +72,13 @@ impl Drop for Wire {
         self.task.abort();
         self.cut();
     }
+}
+
+/// `127.0.0.1:5432` of `postgres://user:password@127.0.0.1:5432/database`.
+fn address_of(url: &str) -> String {
+    let place = url.split_once("://").map_or(url, |(_, place)| place);
+    let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+    place.split('/').next().unwrap().to_owned()
 }
 
 /// Carries bytes both ways until either end closes or the wire is cut.

@@ -125,6 +125,11 @@ impl Postgres {
         self.running.kill().await;
     }
 
+    /// Ends the sessions, sends the standbys everything, and stops.
+    pub async fn stop(&self) {
+        self.running.stop(STOP_WITHIN).await;
+    }
+
     /// Stops the server if it runs, and starts it on the same port over the same data.
     pub async fn restart(&mut self) -> Result<()> {
         self.running.restart(STOP_WITHIN).await

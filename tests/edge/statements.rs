@@ -1,0 +1,77 @@
+//! What the database has to do does not grow with the replicas, as long as they answer from memory.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use serde_json::json;
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::site::{EU, Site};
+
+const ACCOUNTS: usize = 20;
+const CLIENTS: usize = 4;
+/// Of each client, between two reads.
+const PAUSE: Duration = Duration::from_millis(4);
+const WARM_UP: Duration = Duration::from_secs(1);
+const LOAD: Duration = Duration::from_secs(2);
+/// Longer than a backend of Postgres keeps to itself what it has counted.
+const COUNTED_WITHIN: Duration = Duration::from_millis(1_500);
+
+/// Statements of the place's database, each of which is a transaction.
+async fn statements(site: &Site) -> u64 {
+    sleep(COUNTED_WITHIN).await;
+    let sql = "select xact_commit from pg_stat_database where datname = current_database()";
+    let count: i64 = sqlx::query_scalar(sql).fetch_one(&mut site.place.database().await).await.unwrap();
+    count.unsigned_abs()
+}
+
+async fn accounts(site: &Site) -> Vec<Uuid> {
+    let http = reqwest::Client::new();
+    let register = (0..ACCOUNTS).map(async |number| {
+        let id = Uuid::now_v7();
+        let url = format!("{}/commands/accounts/{id}/register", site.edge.url());
+        let body = json!({"email": format!("{number}@example.org"), "username": format!("user-{number}")});
+        http.post(url).json(&body).send().await.unwrap().error_for_status().unwrap();
+        id
+    });
+    join_all(register).await
+}
+
+/// Reads by all clients together.
+async fn read_for(duration: Duration, site: &Site, accounts: &[Uuid]) -> u64 {
+    let reading = (0..CLIENTS).map(async |client| {
+        let http = reqwest::Client::new();
+        let (started, mut reads) = (Instant::now(), 0);
+        while started.elapsed() < duration {
+            let account = accounts[(client + reads) % accounts.len()];
+            let url = format!("{}/queries/accounts/{account}?fields=email", site.edge.url());
+            http.get(url).send().await.unwrap().error_for_status().unwrap();
+            reads += 1;
+            sleep(PAUSE).await;
+        }
+        reads as u64
+    });
+    join_all(reading).await.into_iter().sum()
+}
+
+#[tokio::test]
+async fn hot_reads_cost_the_database_the_same_whatever_the_number_of_replicas() {
+    let mut site = Site::start(1, &[EU]).await;
+    let accounts = accounts(&site).await;
+    for replicas in [1, 2, 4] {
+        site.add_replicas(EU, replicas - site.queries.len()).await;
+        site.until_edge_uses_all().await;
+        // What each reads once.
+        read_for(WARM_UP, &site, &accounts).await;
+        let before = statements(&site).await;
+        let started = Instant::now();
+        let reads = read_for(LOAD, &site, &accounts).await;
+        let statements = statements(&site).await - before;
+        let per_second = statements as f64 / started.elapsed().as_secs_f64();
+        println!("{replicas} replicas: {reads} reads, {statements} statements ({per_second:.1}/s)");
+        assert!(reads > 200, "{reads}");
+        // Each replica looks after its connections and the positions, whatever it serves.
+        assert!(statements < reads / 4, "{statements} statements for {reads} reads");
+    }
+}
