@@ -39,7 +39,10 @@ priority() { # <number> <region> <host:port> <name>
 # The lines in the place of those that name files. What DNS no longer names is gone at once, what it names newly is
 # asked for its health first.
 by_dns() { # <cluster> <overprovisioning factor> <priorities>
-    printf 'dns_refresh_rate: 1s\\n      dns_failure_refresh_rate: { base_interval: 1s, max_interval: 2s }\\n'
+    printf 'cluster_type:\\n        name: envoy.cluster.dns\\n        typed_config:\\n'
+    printf '          "@type": type.googleapis.com/envoy.extensions.clusters.dns.v3.DnsCluster\\n'
+    printf '          dns_refresh_rate: 1s\\n          dns_failure_refresh_rate: { base_interval: 1s, max_interval: 2s }\\n'
+    printf '          dns_lookup_family: V4_PREFERRED\\n'
     printf '      load_assignment: { cluster_name: "%s", ' "$1"
     printf 'policy: { overprovisioning_factor: %s }, endpoints: [%s] }' "$2" "$3"
 }
@@ -64,7 +67,7 @@ else
     done
     commands=$(by_dns commands 1000000 "$(priority 0 '' "$EDGE_COMMANDS" command-service)")
     queries=$(by_dns "queries-$EDGE_REGION" 140 "$queries")
-    where="s/type: EDS/type: STRICT_DNS/
+    where="/type: EDS/d
 s|eds_cluster_config: { service_name: commands.*|$commands|
 s|eds_cluster_config: { eds_config.*|$queries|"
 fi
