@@ -27,6 +27,7 @@ mod log_care;
 mod log_check;
 mod mail;
 mod openapi;
+mod permissions;
 mod plans;
 mod processes;
 mod projector;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::private_file;
 
-/// The Postgres URL holds the password, so the file is readable for its owner alone.
+/// The URLs of Postgres and NATS hold passwords, so the file is readable for its owner alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Endpoints {
     pub command: String,
@@ -44,7 +44,7 @@ impl Endpoints {
             ("query-service", self.query.clone()),
             ("projector", self.projector.clone()),
             ("task-worker", self.task_worker.clone()),
-            ("nats-server", self.nats.clone()),
+            ("nats-server", without_password(&self.nats)),
             ("postgres", without_password(&self.postgres)),
         ];
         let line = |(name, url): (&str, String)| {
@@ -81,7 +81,7 @@ mod tests {
             query: "http://127.0.0.1:8082".into(),
             projector: "http://127.0.0.1:8083".into(),
             task_worker: "http://127.0.0.1:8084".into(),
-            nats: "nats://127.0.0.1:4222".into(),
+            nats: "nats://admin:secret@127.0.0.1:4222".into(),
             postgres: "postgres://headwater:secret@127.0.0.1:5432/headwater".into(),
             pids: [("postgres".to_owned(), 42)].into(),
         };

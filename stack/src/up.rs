@@ -136,7 +136,7 @@ async fn start(options: &Options, data: &DataFolder) -> Result<System> {
         anyhow::Ok(ServerConfig { folder: data.path().join(name), log, port })
     };
     let (nats, postgres) = try_join!(
-        Nats::start(server("nats-server", ports.nats)?),
+        Nats::start_for(server("nats-server", ports.nats)?, &options.namespace),
         Postgres::start(server("postgres", ports.postgres)?, &[])
     )?;
     services::migrate(binaries, &postgres.url(), &data.fresh_log("migrate")?).await?;
@@ -145,7 +145,7 @@ async fn start(options: &Options, data: &DataFolder) -> Result<System> {
         let config = ServiceConfig {
             port,
             namespace: options.namespace.clone(),
-            nats_url: nats.url(),
+            nats_url: nats.url_as(name),
             nats_monitor_url: nats.monitor_url(),
             database_url: with_database.then(|| postgres.url()),
             state_folder: (name == COMMAND_SERVICE).then(|| data.path().join("state")),
@@ -164,7 +164,7 @@ async fn start(options: &Options, data: &DataFolder) -> Result<System> {
     let task_worker = ServiceConfig {
         port: ports.task_worker,
         namespace: options.namespace.clone(),
-        nats_url: nats.url(),
+        nats_url: nats.url_as(TASK_WORKER),
         nats_monitor_url: nats.monitor_url(),
         database_url: None,
         state_folder: None,

@@ -22,11 +22,12 @@ struct State {
 }
 
 impl Wire {
-    /// To the server at `url`.
+    /// To the server at `url`, which names a user.
     pub async fn to(url: String) -> Self {
-        let server = url.trim_start_matches("nats://").to_owned();
+        let (user, server) = url.rsplit_once('@').unwrap();
+        let server = server.to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("nats://{}", listener.local_addr().unwrap());
+        let url = format!("{user}@{}", listener.local_addr().unwrap());
         let state = watch::Sender::new(State { is_frozen: false, cuts: 0 });
         let watched = state.clone();
         let task = tokio::spawn(async move {
