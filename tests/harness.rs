@@ -64,6 +64,11 @@ impl Servers {
         Self::around(async |config| Nats::start_for(config, namespace).await.unwrap()).await
     }
 
+    /// The same, whose NATS is the centre of regions with leaf nodes.
+    pub async fn start_hub() -> Self {
+        Self::around(async |config| Nats::start_hub(config).await.unwrap()).await
+    }
+
     async fn around(nats: impl AsyncFnOnce(ServerConfig) -> Nats) -> Self {
         let folder = temporary_folder().unwrap();
         let config = |name: &str| ServerConfig::within(folder.path().join(name)).unwrap();

@@ -19,6 +19,7 @@ mod full_disk;
 mod history;
 mod imports;
 mod instance;
+mod leaf;
 mod limits;
 mod lists;
 mod live;

@@ -1,5 +1,6 @@
 //! Certificates for servers on loopback that speak TLS with each other.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
@@ -8,6 +9,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 
+use super::nats::quoted;
 use crate::private_file;
 
 /// An authority that is forgotten once its servers have started.
@@ -39,4 +41,15 @@ impl Authority {
         fs::write(folder.join("authority.pem"), &self.certificate)?;
         Ok(())
     }
+}
+
+/// The variables that nats-server's configuration names these files by.
+pub fn tls(folder: &Path) -> Result<Vec<(&'static str, OsString)>> {
+    let folder = std::path::absolute(folder)?;
+    let files = [
+        ("NATS_TLS_CERTIFICATE", "certificate.pem"),
+        ("NATS_TLS_KEY", "key.pem"),
+        ("NATS_TLS_AUTHORITY", "authority.pem"),
+    ];
+    Ok(files.into_iter().map(|(variable, name)| (variable, quoted(&folder.join(name)))).collect())
 }

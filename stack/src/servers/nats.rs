@@ -2,12 +2,13 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::certificates::{Authority, tls};
 use super::nats_files::{self, Namespaces};
 use super::nats_users::{ADMIN, Passwords};
 use super::{STOP_WITHIN, ServerConfig, locate};
@@ -16,13 +17,22 @@ use crate::process::Signal;
 use crate::program::{Program, Running};
 use crate::readiness::Readiness;
 
-pub(super) const ALONE: &str = "include ./server.conf\n";
+const ALONE: &str = "include ./server.conf\n";
+const HUB: &str = "include ./server.conf\ninclude ./leafnodes.conf\n";
+const LEAF: &str = "include ./leaf.conf\n";
 
 pub struct Nats {
     running: Running,
     port: u16,
     monitor_port: u16,
     passwords: Passwords,
+    leafnodes: Option<Leafnodes>,
+}
+
+/// Where a server of the centre listens for those of regions, and by whose certificate it is known.
+struct Leafnodes {
+    port: u16,
+    authority: PathBuf,
 }
 
 /// What a server is started with beside its folder and port.
@@ -64,6 +74,48 @@ impl Nats {
         Self::launch(config, Setup { name, text, namespaces, passwords, env, readiness }).await
     }
 
+    /// The same as [`Nats::start`], for a centre that regions have leaf nodes of.
+    pub async fn start_hub(config: ServerConfig) -> Result<Self> {
+        let passwords = Passwords::of(&config.folder)?;
+        Authority::new()?.certify(&config.folder)?;
+        let authority = std::path::absolute(config.folder.join("authority.pem"))?;
+        let port = ports::next_free(0)?;
+        let mut env = tls(&config.folder)?;
+        env.push(("NATS_LEAFNODES_LISTEN", format!("127.0.0.1:{port}").into()));
+        let setup = Setup {
+            name: "headwater".to_owned(),
+            text: HUB.to_owned(),
+            namespaces: Namespaces::All,
+            passwords,
+            env,
+            readiness: Readiness::NatsGreeting { port: config.port },
+        };
+        Ok(Self { leafnodes: Some(Leafnodes { port, authority }), ..Self::launch(config, setup).await? })
+    }
+
+    /// Starts a region's node of this centre. It does not wait until they are connected.
+    pub async fn leaf(&self, config: ServerConfig) -> Result<Self> {
+        self.leaf_configured(config, LEAF).await
+    }
+
+    /// The same with another configuration than the repository's, which may name the same variables and files.
+    pub async fn leaf_configured(&self, config: ServerConfig, text: &str) -> Result<Self> {
+        let leafnodes = self.leafnodes.as_ref().context("this server listens for no leaf nodes")?;
+        let url = self.passwords.url("tls", "region", leafnodes.port);
+        let setup = Setup {
+            name: "headwater-leaf".to_owned(),
+            text: text.to_owned(),
+            namespaces: Namespaces::All,
+            passwords: self.passwords.only(&["query-service"]),
+            env: vec![
+                ("NATS_HUB_URLS", format!("['{url}']").into()),
+                ("NATS_TLS_AUTHORITY", quoted(&leafnodes.authority)),
+            ],
+            readiness: Readiness::NatsGreeting { port: config.port },
+        };
+        Self::launch(config, setup).await
+    }
+
     pub(super) async fn launch(config: ServerConfig, setup: Setup) -> Result<Self> {
         let binary = locate::nats_server().await?;
         let folder = std::path::absolute(&config.folder)?;
@@ -91,7 +143,7 @@ impl Nats {
             retry_for: Duration::ZERO,
         };
         let running = Running::start(program).await?;
-        Ok(Self { running, port: config.port, monitor_port, passwords: setup.passwords })
+        Ok(Self { running, port: config.port, monitor_port, passwords: setup.passwords, leafnodes: None })
     }
 
     /// Where it is, for the user that may do everything with streams. It holds the password.

@@ -1,14 +1,13 @@
 //! Several nats-servers on loopback that keep copies of each other's streams.
 
-use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 use futures::future::try_join_all;
 
 use super::ServerConfig;
-use super::certificates::Authority;
-use super::nats::{self, Nats, Setup};
+use super::certificates::{Authority, tls};
+use super::nats::{Nats, Setup};
 use super::nats_files::Namespaces;
 use super::nats_users::{ADMIN, Passwords};
 use crate::ports;
@@ -54,7 +53,7 @@ impl NatsCluster {
         let routes = format!("[{}]", routes.collect::<Vec<_>>().join(", "));
         // All at once: none is ready before a majority is there.
         let nodes = configs.into_iter().zip(ports).enumerate().map(|(index, (config, port))| {
-            let mut env = tls(&config.folder);
+            let mut env = tls(&config.folder)?;
             env.push(("NATS_CLUSTER_LISTEN", format!("127.0.0.1:{port}").into()));
             env.push(("NATS_CLUSTER_ROUTES", (&routes).into()));
             let setup = Setup {
@@ -68,9 +67,9 @@ impl NatsCluster {
                 passwords: passwords.clone(),
                 env,
             };
-            Nats::launch(config, setup)
+            Ok(Nats::launch(config, setup))
         });
-        Ok(Self { nodes: try_join_all(nodes).await? })
+        Ok(Self { nodes: try_join_all(nodes.collect::<Result<Vec<_>>>()?).await? })
     }
 
     /// The URLs of all nodes, separated by commas, for the user that may do everything with streams.
@@ -87,17 +86,6 @@ impl NatsCluster {
     pub fn monitor_url(&self) -> String {
         self.nodes.iter().map(Nats::monitor_url).collect::<Vec<_>>().join(",")
     }
-}
-
-/// Where the certificates of [`Authority::certify`] are.
-pub(super) fn tls(folder: &Path) -> Vec<(&'static str, OsString)> {
-    let file = |name: &str| std::path::absolute(folder.join(name)).map(|path| nats::quoted(&path));
-    let variables = [
-        ("NATS_TLS_CERTIFICATE", "certificate.pem"),
-        ("NATS_TLS_KEY", "key.pem"),
-        ("NATS_TLS_AUTHORITY", "authority.pem"),
-    ];
-    variables.into_iter().filter_map(|(variable, name)| Some((variable, file(name).ok()?))).collect()
 }
 
 /// A server that was alone knows nothing of a cluster's streams, and the cluster nothing of its: seen of nats-server

@@ -54,6 +54,12 @@ impl Passwords {
         Ok(passwords)
     }
 
+    /// Those of some users, for a server that is not to know the others.
+    pub fn only(&self, users: &[&str]) -> Self {
+        let known = self.0.iter().filter(|(user, _)| users.contains(&user.as_str()));
+        Self(known.map(|(user, password)| (user.clone(), password.clone())).collect())
+    }
+
     /// Keeps them in the folder of another server, too.
     pub fn keep(&self, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
