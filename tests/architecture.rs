@@ -52,7 +52,7 @@ fn services_never_import_each_other() {
 fn the_benchmarks_meet_the_services_as_programs_only() {
     assert_eq!(
         ours("bench"),
-        BTreeSet::from(["coherence", "domain", "event-log", "stack"].map(String::from))
+        BTreeSet::from(["coherence", "domain", "event-log", "service-kit", "stack"].map(String::from))
     );
 }
 

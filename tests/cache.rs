@@ -105,7 +105,7 @@ async fn who_has_an_answer_already_is_not_sent_it_again_by_any_replica() {
 #[tokio::test]
 async fn without_room_for_a_cache_everything_is_read_anew() {
     let world = World::start().await;
-    let nats = world.place.servers.nats.url();
+    let nats = world.place.servers.nats.url_as("query-service");
     let queries = world.place.query_service_with(&nats, &["--cache-mib", "0"]).await;
     world.until_ready(&queries).await;
     for _ in 0..2 {
@@ -164,7 +164,7 @@ async fn a_standby_that_is_behind_is_not_believed_and_serves_when_the_primary_is
     let place = Place::new(Arc::new(Servers::start().await)).await;
     let standby = Standby::of(&place.servers).await;
     let url = standby.postgres.database_url(&place.namespace);
-    let nats = place.servers.nats.url();
+    let nats = place.servers.nats.url_as("query-service");
     let queries = place.query_service_with(&nats, &["--standby-url", &url]).await;
     let world = World::with(place, queries).await;
     let ada = world.registered("ada").await;

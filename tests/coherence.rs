@@ -18,7 +18,7 @@ async fn answers_are_right_while_rows_change_and_the_standby_lags() {
     let place = Place::new(Servers::shared().await).await;
     let standby = Standby::of(&place.servers).await;
     let url = standby.postgres.database_url(&place.namespace);
-    let nats_url = place.servers.nats.url();
+    let nats_url = place.servers.nats.url_as("query-service");
     let queries = place.query_service_with(&nats_url, &["--standby-url", &url]).await;
     let mut world = World::with(place, queries).await;
     let clients = Clients::start(&world).await;
@@ -39,7 +39,7 @@ async fn answers_are_right_while_rows_change_and_the_standby_lags() {
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_right_when_signals_are_late_or_lost() {
     let place = Place::new(Servers::shared().await).await;
-    let nats_url = place.servers.nats.url();
+    let nats_url = place.servers.nats.url_as("query-service");
     let wire = Wire::to(&nats_url).await;
     let queries = place.query_service_with(&wire.instead(&nats_url), &[]).await;
     let world = World::with(place, queries).await;
@@ -91,7 +91,7 @@ impl Failover {
         let standby_url = standby.postgres.database_url(&place.namespace);
         let primary = Wire::to(&place.database_url).await;
         place.database_url = primary.instead(&place.database_url);
-        let nats_url = place.servers.nats.url();
+        let nats_url = place.servers.nats.url_as("query-service");
         let queries = place.query_service_with(&nats_url, &["--standby-url", &standby_url]).await;
         let world = World::with(place, queries).await;
         let clients = Clients::start(&world).await;

@@ -22,7 +22,7 @@ async fn an_answer_without_an_effect_is_proven_by_an_append() {
         "--namespace=test",
         "--log-replicas=3",
         "--nats-url",
-        &cluster.url(),
+        &cluster.url_as("command-service"),
         "--nats-monitor-url",
         &cluster.monitor_url(),
         "--state-dir",

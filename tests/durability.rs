@@ -60,7 +60,7 @@ impl Server {
         let output = File::create(&path).unwrap();
         let mut command = Command::new(programs().await.join(services::COMMAND_SERVICE));
         command.env("HEADWATER_LISTEN", "127.0.0.1:0").env("HEADWATER_NAMESPACE", "test");
-        command.env("NATS_URL", self.nats.url()).envs(settings.iter().copied());
+        command.env("NATS_URL", self.nats.url_as("command-service")).envs(settings.iter().copied());
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
         let process = Process::spawn(command, Signal::TERM).unwrap();
         (process, move || std::fs::read_to_string(&path).unwrap())

@@ -38,7 +38,7 @@ impl World {
     async fn start(nats: Nats) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (nats_url, monitor) = (nats.url(), nats.monitor_url());
+        let (admin, nats_url, monitor) = (nats.url(), nats.url_as("command-service"), nats.monitor_url());
         let state = temporary_folder().unwrap();
         let config = command_service::Config::parse_from([
             "service",
@@ -52,7 +52,7 @@ impl World {
         ]);
         let shutdown = Shutdown::new();
         tokio::spawn(command_service::serve(listener, config, shutdown.clone()));
-        let client = service_kit::nats::connect(&nats_url, "test").await.unwrap();
+        let client = service_kit::nats::connect(&admin, "test").await.unwrap();
         let log = EventLog::new(client.clone(), "test");
         let mut world = Self { nats, client, log, url, shutdown, _state: state, acknowledged: Vec::new() };
         world.until_commands_flow().await;

@@ -17,7 +17,7 @@ use service_kit::Shutdown;
 use sqlx::{Connection, PgConnection};
 use stack::{
     servers::{Nats, Postgres, ServerConfig, temporary_folder},
-    services,
+    services::{self, COMMAND_SERVICE, PROJECTOR, QUERY_SERVICE, TASK_WORKER},
 };
 use tokio::{
     net::TcpListener,
@@ -56,9 +56,23 @@ impl Servers {
 
     /// Servers of one's own, to be maltreated.
     pub async fn start() -> Self {
+        Self::around(async |config| Nats::start(config).await.unwrap()).await
+    }
+
+    /// The same, whose users may use one namespace.
+    pub async fn start_for(namespace: &str) -> Self {
+        Self::around(async |config| Nats::start_for(config, namespace).await.unwrap()).await
+    }
+
+    /// The same, whose NATS is the centre of regions with leaf nodes.
+    pub async fn start_hub() -> Self {
+        Self::around(async |config| Nats::start_hub(config).await.unwrap()).await
+    }
+
+    async fn around(nats: impl AsyncFnOnce(ServerConfig) -> Nats) -> Self {
         let folder = temporary_folder().unwrap();
         let config = |name: &str| ServerConfig::within(folder.path().join(name)).unwrap();
-        let nats = Nats::start(config("nats")).await.unwrap();
+        let nats = nats(config("nats")).await;
         // All tests' services connect to this one server.
         let settings = [("max_connections", "400")];
         let postgres = Postgres::start(config("postgres"), &settings).await.unwrap();
@@ -100,11 +114,11 @@ impl Service {
 
 /// Starts a service on a free port: `$config` is its clap struct, `$serve` its main function.
 macro_rules! service {
-    ($world:expr, $config:ty, $serve:expr, $($argument:expr),*) => {{
+    ($world:expr, $user:expr, $config:ty, $serve:expr, $($argument:expr),*) => {{
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let config = <$config>::parse_from([
-            "service", "--namespace", &$world.namespace, "--nats-url", &$world.servers.nats.url(), $($argument),*
+            "service", "--namespace", &$world.namespace, "--nats-url", &$world.servers.nats.url_as($user), $($argument),*
         ]);
         let shutdown = Shutdown::new();
         let task = tokio::spawn($serve(listener, config, shutdown.clone()));
@@ -123,7 +137,11 @@ pub struct Place {
 
 impl Place {
     pub async fn new(servers: Arc<Servers>) -> Self {
-        let namespace = format!("t{}", Uuid::now_v7().simple());
+        Self::named(servers, format!("t{}", Uuid::now_v7().simple())).await
+    }
+
+    /// The same of a name that is given.
+    pub async fn named(servers: Arc<Servers>, namespace: String) -> Self {
         let mut admin = PgConnection::connect(&servers.postgres.url()).await.unwrap();
         let create = sqlx::AssertSqlSafe(format!("create database {namespace}"));
         sqlx::query(create).execute(&mut admin).await.unwrap();
@@ -149,6 +167,7 @@ impl Place {
         let serve = command_service::serve;
         service!(
             self,
+            COMMAND_SERVICE,
             command_service::Config,
             serve,
             "--state-dir",
@@ -159,7 +178,14 @@ impl Place {
     }
 
     pub async fn query_service(&self) -> Service {
-        service!(self, query_service::Config, query_service::serve, "--database-url", &self.database_url)
+        service!(
+            self,
+            QUERY_SERVICE,
+            query_service::Config,
+            query_service::serve,
+            "--database-url",
+            &self.database_url
+        )
     }
 
     /// A query-service that hears signals over `nats_url`, with more settings.
@@ -181,7 +207,7 @@ impl Place {
             "--namespace",
             &self.namespace,
             "--nats-url",
-            &self.servers.nats.url(),
+            &self.servers.nats.url_as(QUERY_SERVICE),
             "--database-url",
             &self.database_url,
         ]);
@@ -202,6 +228,7 @@ impl Place {
         let serve = |listener, config, shutdown| projector::serve(listener, config, views, shutdown);
         service!(
             self,
+            PROJECTOR,
             projector::Config,
             serve,
             "--database-url",
@@ -222,7 +249,7 @@ impl Place {
     ) -> Service {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let nats_url = self.servers.nats.url();
+        let nats_url = self.servers.nats.url_as(TASK_WORKER);
         let ours =
             ["service", "--namespace", &self.namespace, "--nats-url", &nats_url, "--query-url", &queries.url];
         let config = task_worker::Config::parse_from(ours.iter().chain(settings));
@@ -400,14 +427,7 @@ impl Answer {
 /// The folder with the programs that the tests start, all built together before the first of them is.
 pub async fn programs() -> &'static Path {
     static FOLDER: OnceCell<PathBuf> = OnceCell::const_new();
-    let all = [
-        services::COMMAND_SERVICE,
-        services::PROJECTOR,
-        services::QUERY_SERVICE,
-        services::TASK_WORKER,
-        "replay",
-        "stack",
-    ];
+    let all = [COMMAND_SERVICE, PROJECTOR, QUERY_SERVICE, TASK_WORKER, "replay", "stack"];
     FOLDER.get_or_init(async || services::find_or_build(&all).await.unwrap()).await
 }
 

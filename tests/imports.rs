@@ -267,7 +267,7 @@ async fn an_import_waits_while_the_queue_is_full() {
     let place = Place::new(Servers::shared().await).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let nats_url = place.servers.nats.url();
+    let nats_url = place.servers.nats.url_as("command-service");
     let state = temporary_folder().unwrap();
     let config = command_service::Config::parse_from([
         "service",

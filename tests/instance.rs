@@ -80,7 +80,7 @@ impl Instance {
         let config = ServiceConfig {
             port,
             namespace: place.namespace.clone(),
-            nats_url: place.servers.nats.url(),
+            nats_url: place.servers.nats.url_as(name),
             nats_monitor_url: place.servers.nats.monitor_url(),
             database_url: [PROJECTOR, QUERY_SERVICE].contains(&name).then(|| place.database_url.clone()),
             state_folder: state.map(Path::to_owned),

@@ -39,7 +39,7 @@ struct Bounded {
 impl Bounded {
     async fn query_service(place: &Place, flags: &[&str]) -> Self {
         let settings = ["--namespace", &place.namespace, "--database-url", &place.database_url];
-        let nats_url = place.servers.nats.url();
+        let nats_url = place.servers.nats.url_as("query-service");
         let nats = ["--nats-url", &nats_url];
         let config =
             query_service::Config::parse_from(["service"].iter().chain(&settings).chain(&nats).chain(flags));
@@ -48,7 +48,8 @@ impl Bounded {
 
     async fn command_service(place: &Place, flags: &[&str]) -> Self {
         let state = temporary_folder().unwrap();
-        let (nats_url, folder) = (place.servers.nats.url(), state.path().to_str().unwrap().to_owned());
+        let (nats_url, folder) =
+            (place.servers.nats.url_as("command-service"), state.path().to_str().unwrap().to_owned());
         let settings = ["--namespace", &place.namespace, "--nats-url", &nats_url, "--state-dir", &folder];
         let config = command_service::Config::parse_from(["service"].iter().chain(&settings).chain(flags));
         let serve = |listener, shutdown| command_service::serve(listener, config, shutdown);

@@ -173,8 +173,10 @@ async fn a_stream_goes_on_without_signals_and_ends_with_the_service() {
 #[tokio::test]
 async fn more_streams_than_there_is_room_for_are_refused() {
     let world = World::start().await;
-    let mut queries =
-        world.place.query_service_with(&world.place.servers.nats.url(), &["--max-live", "1"]).await;
+    let mut queries = world
+        .place
+        .query_service_with(&world.place.servers.nats.url_as("query-service"), &["--max-live", "1"])
+        .await;
     let open = || {
         let request = reqwest::Client::new().get(format!("{}/accounts", queries.url));
         request.header("Accept", "text/event-stream").send()

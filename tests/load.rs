@@ -208,7 +208,7 @@ async fn a_client_that_sends_slowly_does_not_make_the_service_slow() {
 async fn a_request_refused_because_of_load_shows_at_once() {
     let place = Place::new(Servers::shared().await).await;
     let bounds = ["--max-in-flight", "2", "--max-waiting", "2", "--region", "north"];
-    let queries = place.query_service_with(&place.servers.nats.url(), &bounds).await;
+    let queries = place.query_service_with(&place.servers.nats.url_as("query-service"), &bounds).await;
     let world = World::with(place, queries).await;
     let client = world.place.nats().await;
     let reports = client.subscribe(subject(&world.place.namespace, "north", "query-service")).await.unwrap();

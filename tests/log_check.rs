@@ -135,7 +135,7 @@ async fn the_program_lists_what_is_wrong_and_fails() {
     let check = async |log: &Checked| {
         let mut command = Command::new(programs().await.join("replay"));
         command.args(["check", "--namespace", log.log.log.namespace()]);
-        command.args(["--nats-url", &log.servers.nats.url()]);
+        command.args(["--nats-url", &log.servers.nats.url_as("replay")]);
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
         (output.status.success(), String::from_utf8(output.stdout).unwrap())
     };

@@ -680,7 +680,12 @@ async fn the_program_rebuilds_lists_goes_back_and_drops() {
         let mut command = Command::new(&path);
         command.args(arguments).args(["--database-url", &place.database_url]);
         if needs_log {
-            command.args(["--nats-url", &place.servers.nats.url(), "--namespace", &place.namespace]);
+            command.args([
+                "--nats-url",
+                &place.servers.nats.url_as("projector"),
+                "--namespace",
+                &place.namespace,
+            ]);
         }
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
         let text =

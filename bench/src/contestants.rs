@@ -37,9 +37,7 @@ impl Site {
     }
 
     pub async fn client(&self) -> Result<async_nats::Client> {
-        let url = self.nats.url();
-        let servers: Vec<&str> = url.split(',').collect();
-        async_nats::connect(servers).await.context("cannot connect to NATS")
+        Ok(service_kit::nats::connect_now(&self.nats.url(), "bench").await?)
     }
 
     /// Every stream has a copy on each node.
@@ -117,7 +115,7 @@ impl Site {
         let config = ServiceConfig {
             port,
             namespace: NAMESPACE.to_owned(),
-            nats_url: self.nats.url(),
+            nats_url: self.nats.url_as(name),
             nats_monitor_url: self.nats.monitor_url(),
             state_folder: database_url.is_none().then(|| self.data_folder()),
             database_url,

@@ -29,8 +29,7 @@ pub struct Options {
 }
 
 pub async fn serve(options: Options) -> Result<()> {
-    let servers: Vec<&str> = options.nats_url.split(',').collect();
-    let jetstream = jetstream::new(async_nats::connect(servers).await?);
+    let jetstream = jetstream::new(service_kit::nats::connect_now(&options.nats_url, "bench").await?);
     let routes = Router::new()
         .route("/accounts/{id}/register", post(register))
         .route("/orders/{id}/place", post(place))

@@ -77,7 +77,7 @@ pub struct Config {
 pub async fn serve(listener: TcpListener, config: Config, leaving: Shutdown) -> anyhow::Result<()> {
     let health = Health::starting([writer::HEALTH_CHECK]);
     let shutdown = shutdown::drained(leaving, health.clone(), config.http.drain());
-    let client = nats::connect(&config.service.nats_url, "command-service").await?;
+    let client = nats::connect(&config.service.nats, "command-service").await?;
     let log = EventLog::new(client.clone(), &config.service.namespace).with_replicas(config.log_replicas);
     let me = Instance::new();
     tracing::info!(address = %listener.local_addr()?, namespace = config.service.namespace, instance = %me,

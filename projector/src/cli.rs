@@ -13,7 +13,7 @@ use projector::{
 };
 use service_kit::{
     config::{PostgresArgs, ServiceArgs},
-    telemetry,
+    nats, telemetry,
 };
 use tokio::task::JoinSet;
 
@@ -160,11 +160,7 @@ async fn rebuild(
     verify: Verify,
 ) -> anyhow::Result<ExitCode> {
     telemetry::start_logging(fold.service.log_format);
-    let nats_url = &fold.service.nats_url;
-    let servers: Vec<&str> = nats_url.split(',').map(str::trim).collect();
-    let client = async_nats::connect(servers).await.map_err(|error| {
-        anyhow::anyhow!("cannot connect to NATS ({error}); --nats-url or NATS_URL names it")
-    })?;
+    let client = nats::connect_now(&fold.service.nats, "projector").await?;
     let log = EventLog::new(client, &fold.service.namespace);
     let settings = Settings {
         which,

@@ -55,7 +55,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let options = PgConnectOptions::from_str(&config.postgres.database_url)
         .context("the URL of the database cannot be used")?;
-    let client = service_kit::nats::connect(&config.service.nats_url, "projector")
+    let client = service_kit::nats::connect(&config.service.nats, "projector")
         .await
         .context("the URL of NATS cannot be used")?;
     let log = EventLog::new(client.clone(), &config.service.namespace);

@@ -64,7 +64,7 @@ pub async fn serve(listener: TcpListener, config: Config, leaving: Shutdown) -> 
     let standby =
         standby_options.clone().map(|options| (database::Database::new(options, bounds), wellness.clone()));
     let databases = database::Databases::new(database::Database::new(options.clone(), bounds), standby);
-    let client = nats::connect(&config.service.nats_url, "query-service").await;
+    let client = nats::connect(&config.service.nats, "query-service").await;
     let client = client.context("the URL of NATS cannot be used")?;
     let health = Health::starting([watcher::HEALTH]);
     let shutdown = shutdown::drained(leaving, health.clone(), config.http.drain());

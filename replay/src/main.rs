@@ -88,9 +88,7 @@ fn aggregate(name: &str) -> Result<Kind, String> {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
-    let client = async_nats::connect(&arguments.nats_url).await.map_err(|error| {
-        anyhow::anyhow!("cannot connect to NATS ({error}); --nats-url or NATS_URL names it")
-    })?;
+    let client = service_kit::nats::connect_now(&arguments.nats_url, "replay").await?;
     let mut log = EventLog::new(client, &arguments.namespace);
     if let Some(stream) = arguments.stream {
         log = log.read_from(&stream);

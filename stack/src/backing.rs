@@ -10,6 +10,7 @@ use crate::data_folder::DataFolder;
 use crate::endpoints::{Instance, without_password};
 use crate::ports;
 use crate::program::Running;
+use crate::scale::Service;
 use crate::servers::{NatsCluster, Postgres, ServerConfig};
 use crate::services;
 use crate::supervisor::{Supervisor, Tier};
@@ -34,7 +35,10 @@ impl Backing {
     pub async fn start(options: &Options, data: &DataFolder, binaries: &Path) -> Result<Self> {
         let nodes = nodes(options, data)?;
         let primary = server(data, POSTGRES, ports::choose(POSTGRES, options.postgres_port)?)?;
-        let (nats, postgres) = try_join!(NatsCluster::start(nodes), Postgres::start(primary, &SETTINGS))?;
+        let (nats, postgres) = try_join!(
+            NatsCluster::start_for(nodes, &options.namespace),
+            Postgres::start(primary, &SETTINGS)
+        )?;
         services::migrate(binaries, &postgres.url(), &data.fresh_log("migrate")?).await?;
         let standbys = options.standby_regions().into_iter().zip(1..).map(async |(region, number)| {
             let config = server(data, &format!("{POSTGRES}-standby-{number}"), ports::next_free(0)?)?;
@@ -44,8 +48,14 @@ impl Backing {
         Ok(Self { nats, postgres, standbys })
     }
 
+    /// For whoever operates it.
     pub fn nats_url(&self) -> String {
         self.nats.url()
+    }
+
+    /// For a service.
+    pub fn nats_url_as(&self, service: Service) -> String {
+        self.nats.url_as(service.name())
     }
 
     pub fn nats_monitor_url(&self) -> String {

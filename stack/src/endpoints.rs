@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::private_file;
 
-/// The Postgres URL holds the password, so the file is readable for its owner alone.
+/// The URLs of Postgres and NATS hold passwords, so the file is readable for its owner alone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Endpoints {
     /// Where clients send commands to: a service, or the edge's path for it.

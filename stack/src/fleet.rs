@@ -1,5 +1,6 @@
 //! The services that run and the edge in front of them, brought from what there is to what is wanted.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,7 +29,10 @@ const EDGE: &str = "edge";
 pub struct Surroundings {
     pub binaries: &'static Path,
     pub namespace: String,
+    /// For whoever operates it.
     pub nats_url: String,
+    /// Each service is a user of its own.
+    pub nats_urls: BTreeMap<Service, String>,
     pub nats_monitor_url: String,
     /// Servers that keep a copy of each stream.
     pub log_replicas: usize,
@@ -223,7 +227,7 @@ impl<'a> Fleet<'a> {
         let config = ServiceConfig {
             port: member.port,
             namespace: self.surroundings.namespace.clone(),
-            nats_url: self.surroundings.nats_url.clone(),
+            nats_url: self.surroundings.nats_urls[&member.service].clone(),
             nats_monitor_url: self.surroundings.nats_monitor_url.clone(),
             database_url,
             state_folder,

@@ -15,8 +15,8 @@ pub const CHECK_WITHIN: Duration = Duration::from_secs(2);
 pub enum Readiness {
     /// nats-server greets its clients once JetStream has recovered its streams.
     NatsGreeting { port: u16 },
-    /// In a cluster, JetStream answers once a majority has elected a leader.
-    JetStream { port: u16 },
+    /// In a cluster, JetStream answers the admin once a majority has elected a leader.
+    JetStream { port: u16, password: String },
     /// Postgres writes its state into its pid file.
     PostmasterFile { path: PathBuf },
     /// Our services answer 200, or a problem that says what is missing; Envoy likewise, once it has asked all upstreams
@@ -31,7 +31,7 @@ impl Readiness {
             Self::NatsGreeting { port } => timeout(CHECK_WITHIN, nats_greeting(*port))
                 .await
                 .unwrap_or_else(|_| Err(format!("no greeting on port {port}"))),
-            Self::JetStream { port } => timeout(CHECK_WITHIN, jetstream(*port))
+            Self::JetStream { port, password } => timeout(CHECK_WITHIN, jetstream(*port, password))
                 .await
                 .unwrap_or_else(|_| Err("JetStream does not answer".to_owned())),
             Self::PostmasterFile { path } => postmaster_file(path, pid),
@@ -57,12 +57,12 @@ async fn connect_to_nats(port: u16) -> Result<BufReader<TcpStream>, String> {
 }
 
 /// Asks for the account's use of JetStream, which its leader answers, in NATS's own text protocol.
-async fn jetstream(port: u16) -> Result<(), String> {
+async fn jetstream(port: u16, password: &str) -> Result<(), String> {
     let mut connection = connect_to_nats(port).await?;
     // The inbox is known to the whole cluster, so that the question of another node needs another.
     let inbox = format!("_INBOX.ready.{port}");
-    let question =
-        format!("CONNECT {{\"verbose\":false}}\r\nSUB {inbox} 1\r\nPUB $JS.API.INFO {inbox} 0\r\n\r\n");
+    let connect = serde_json::json!({"verbose": false, "user": "admin", "pass": password});
+    let question = format!("CONNECT {connect}\r\nSUB {inbox} 1\r\nPUB $JS.API.INFO {inbox} 0\r\n\r\n");
     connection.write_all(question.as_bytes()).await.map_err(|error| error.to_string())?;
     let mut lines = connection.lines();
     while let Some(line) = lines.next_line().await.map_err(|error| error.to_string())? {

@@ -112,6 +112,8 @@ pub enum Service {
 }
 
 impl Service {
+    pub const ALL: [Self; 4] = [Self::Command, Self::Query, Self::Projector, Self::TaskWorker];
+
     /// The name of its program.
     pub fn name(self) -> &'static str {
         match self {

@@ -12,7 +12,7 @@ use crate::data_folder::DataFolder;
 use crate::endpoints::Endpoints;
 use crate::fleet::{Fleet, Standby, Surroundings, WantedPorts};
 use crate::sample::Sample;
-use crate::scale::{INSTANCES_MAX, Scale};
+use crate::scale::{INSTANCES_MAX, Scale, Service};
 use crate::stop::Stop;
 use crate::supervisor::Supervisor;
 use crate::{operate, screen, services};
@@ -173,6 +173,7 @@ async fn run(options: &Options, scale: &Scale, data: &DataFolder, supervisor: &m
         binaries,
         namespace: options.namespace.clone(),
         nats_url: backing.nats_url(),
+        nats_urls: Service::ALL.into_iter().map(|service| (service, backing.nats_url_as(service))).collect(),
         nats_monitor_url: backing.nats_monitor_url(),
         log_replicas: options.nats_nodes.min(LOG_REPLICAS_MAX),
         database_url: backing.database_url(),

@@ -20,6 +20,18 @@ async fn nats_comes_back_on_the_same_port_after_sigkill() {
 }
 
 #[tokio::test]
+async fn streams_from_before_there_were_accounts_are_found_again() {
+    const BEFORE: &str = "listen: $NATS_LISTEN\njetstream { store_dir: $NATS_STORE_DIR }\n";
+    let folder = servers::temporary_folder().unwrap();
+    let config = || ServerConfig::within(folder.path()).unwrap();
+    drop(Nats::start_configured(config(), BEFORE).await.unwrap());
+    // What a stream is kept in, made by hand: this crate speaks no more of NATS than its greeting.
+    std::fs::create_dir_all(folder.path().join("jetstream/$G/streams/LOG")).unwrap();
+    drop(Nats::start(config()).await.unwrap());
+    assert!(folder.path().join("jetstream/HEADWATER/streams/LOG").exists());
+}
+
+#[tokio::test]
 async fn a_cluster_takes_a_killed_node_back() {
     let folder = servers::temporary_folder().unwrap();
     let config = |node| ServerConfig::within(folder.path().join(format!("node {node}"))).unwrap();

@@ -111,7 +111,7 @@ impl Command {
 
 async fn connect(service: &ServiceArgs) -> anyhow::Result<(Queue, EventLog)> {
     telemetry::start_logging(service.log_format);
-    let client = nats::connect(&service.nats_url, "task-worker by hand").await?;
+    let client = nats::connect(&service.nats, "task-worker").await?;
     // It goes on trying for ever; a person does not.
     let connected = timeout(PATIENCE, client.flush()).await;
     ensure!(matches!(connected, Ok(Ok(()))), "NATS does not answer; --nats-url (NATS_URL) says where it is");

@@ -68,9 +68,8 @@ pub async fn serve(
     let mailer = Mailer::new(&config.mail, policies.iter().map(|policy| policy.name))?;
     tracing::info!(mail = %mailer, "where emails go");
     let namespace = config.service.namespace.clone();
-    let client = nats::connect(&config.service.nats_url, "task-worker")
-        .await
-        .context("the URL of NATS cannot be used")?;
+    let client =
+        nats::connect(&config.service.nats, "task-worker").await.context("the URL of NATS cannot be used")?;
     let log = EventLog::new(client.clone(), &namespace).with_replicas(config.task_replicas);
     let queue = Queue::new(client.clone(), &namespace);
     let me = Instance::new();

@@ -22,7 +22,7 @@ struct Said {
 
 /// Runs the program in the namespace of a place.
 async fn by_hand(place: &Place, arguments: &[&str]) -> Said {
-    by_hand_at(&place.servers.nats.url(), place, arguments).await
+    by_hand_at(&place.servers.nats.url_as("task-worker"), place, arguments).await
 }
 
 /// The same, with another NATS server.

@@ -65,7 +65,7 @@ async fn insist(url: String, refused: Arc<AtomicUsize>) {
 async fn narrow(region: &str) -> World {
     let place = Place::new(Servers::shared().await).await;
     let settings = ["--max-in-flight", "2", "--max-waiting", "2", "--region", region];
-    let queries = place.query_service_with(&place.servers.nats.url(), &settings).await;
+    let queries = place.query_service_with(&place.servers.nats.url_as("query-service"), &settings).await;
     World::with(place, queries).await
 }
 

@@ -80,7 +80,7 @@ pub async fn pass(arena: &Arena, kind: Kind) -> Result<Pass> {
 pub async fn consume(options: Options) -> Result<()> {
     let Options { kind, events, nats_url } = options;
     let started = Instant::now();
-    let client = async_nats::connect(nats_url).await.context("cannot connect to NATS")?;
+    let client = service_kit::nats::connect_now(&nats_url, "bench").await?;
     match kind {
         Kind::Count => count(client, events).await?,
         Kind::Decode => decode(client, events).await?,

@@ -24,7 +24,7 @@ pub async fn rebuild(arena: &mut Arena, what: &'static str, views: &[&str], veri
     let mut command = Command::new(arena.databases.binaries.join("projector"));
     command.arg("rebuild").args(if views.is_empty() { &["--all"] } else { views });
     command.args(["--verify", verify]);
-    command.env("NATS_URL", arena.site.nats.url()).env("HEADWATER_NAMESPACE", NAMESPACE);
+    command.env("NATS_URL", arena.site.nats.url_as("projector")).env("HEADWATER_NAMESPACE", NAMESPACE);
     command.env("DATABASE_URL", arena.databases.url());
     let log = arena.site.log_file(REBUILD);
     let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;

@@ -60,7 +60,7 @@ pub async fn owe_after(site: &Site, position: u64) -> Result<()> {
     let binaries = services::find_or_build(&[TASK_WORKER]).await?;
     let mut command = Command::new(binaries.join(TASK_WORKER));
     command.args(["policies", "restart", "--after", &position.to_string()]);
-    command.env("NATS_URL", site.nats.url()).env("HEADWATER_NAMESPACE", NAMESPACE);
+    command.env("NATS_URL", site.nats.url_as(TASK_WORKER)).env("HEADWATER_NAMESPACE", NAMESPACE);
     let said = programs::output(TASK_WORKER, command).await?;
     ensure!(said.contains(&position.to_string()), "the task-worker says: {said}");
     Ok(())

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use clap::{Args, ValueEnum};
 
+use crate::nats::NatsArgs;
+
 /// Where a service listens, which log it belongs to, and how it writes its log lines.
 #[derive(Args, Clone, Debug)]
 pub struct ServiceArgs {
@@ -11,9 +13,8 @@ pub struct ServiceArgs {
     #[arg(long, env = "HEADWATER_NAMESPACE", default_value = "headwater", value_parser = subject_token)]
     pub namespace: String,
 
-    /// URL of the NATS server, or several separated by commas.
-    #[arg(long, env = "NATS_URL", default_value = "nats://127.0.0.1:4222", hide_env_values = true)]
-    pub nats_url: String,
+    #[command(flatten)]
+    pub nats: NatsArgs,
 
     /// Format of the log lines on standard error.
     #[arg(long, env = "HEADWATER_LOG_FORMAT", default_value = "text")]

@@ -1,7 +1,7 @@
 //! Postgres's data on disk (a "database cluster"): where it is, whose it is, and how it comes to be.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
 
 use super::unprivileged::{User, create_passable};
-use super::{ServerConfig, version};
+use super::{ServerConfig, random_password, version};
 use crate::{private_file, program, screen};
 
 /// Where the data goes when we are root and the folder asked for is out of the reach of Postgres's user.
@@ -184,14 +184,6 @@ fn set_aside(data: &Path) -> Result<()> {
     fs::rename(data, &aside).with_context(|| format!("cannot set {} aside", data.display()))?;
     screen::say(format!("set aside a database without a password: it is now {}", aside.display()));
     Ok(())
-}
-
-fn random_password() -> Result<String> {
-    let mut bytes = [0; 24];
-    File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .context("cannot read /dev/urandom")?;
-    Ok(hex(&bytes))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -10,16 +10,21 @@
 //! ```
 
 mod cache;
+mod certificates;
 mod cluster;
 mod envoy;
 pub(crate) mod locate;
 mod nats;
 mod nats_cluster;
+mod nats_files;
+mod nats_users;
 mod postgres;
 pub(crate) mod unprivileged;
 mod version;
 pub(crate) mod wheel;
 
+use std::fs::File;
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -49,6 +54,15 @@ impl ServerConfig {
         let folder = folder.into();
         Ok(Self { log: folder.join("server.log"), folder, port: ports::next_free(0)? })
     }
+}
+
+/// 48 hexadecimal digits.
+fn random_password() -> Result<String> {
+    let mut bytes = [0; 24];
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .context("cannot read /dev/urandom")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A temporary folder that the unprivileged user which Postgres runs as can reach, too.
