@@ -64,14 +64,15 @@ async fn attend(
     let mut status = Status::new(&fleet.endpoints()).await;
     loop {
         tokio::select! {
-            request = requested(control.as_ref()) => scale = rescale(fleet, scale, request).await,
-            changed = pids.changed() => changed.context("the supervisor is gone")?,
+            request = requested(control.as_ref()) => scale = rescale(fleet, scale, data, request).await?,
+            changed = pids.changed() => {
+                changed.context("the supervisor is gone")?;
+                fleet.endpoints().write(data.path())?;
+            }
             () = status.is_due() => {
                 status.show(&fleet.endpoints()).await;
-                continue;
             }
         }
-        fleet.endpoints().write(data.path())?;
     }
 }
 
@@ -83,12 +84,17 @@ async fn requested(control: Option<&Control>) -> Request {
 }
 
 /// Gives the scale that holds from now on.
-async fn rescale(fleet: &mut Fleet<'_>, scale: Scale, mut request: Request) -> Scale {
+async fn rescale(
+    fleet: &mut Fleet<'_>,
+    scale: Scale,
+    data: &DataFolder,
+    mut request: Request,
+) -> Result<Scale> {
     let wanted = match scale.changed(&request.changes) {
         Ok(wanted) => wanted,
         Err(error) => {
             request.finish(Err(error)).await;
-            return scale;
+            return Ok(scale);
         }
     };
     let outcome = fleet
@@ -97,12 +103,14 @@ async fn rescale(fleet: &mut Fleet<'_>, scale: Scale, mut request: Request) -> S
             request.say(&progress).await;
         })
         .await;
+    // Whoever asked may look there as soon as it is done.
+    fleet.endpoints().write(data.path())?;
     let holds = if outcome.is_ok() { wanted } else { scale };
     if let Err(error) = &outcome {
         screen::say(format!("{error:#}"));
     }
     request.finish(outcome).await;
-    holds
+    Ok(holds)
 }
 
 /// Whether there was anything to load.
