@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use stack::{
     ports,
     program::Running,
+    servers::NatsCluster,
     services::{self, COMMAND_SERVICE, PROJECTOR, QUERY_SERVICE, ServiceConfig, TASK_WORKER},
 };
 
@@ -69,6 +70,22 @@ impl Instance {
         Self::run(TASK_WORKER, place, None, log, settings).await
     }
 
+    /// Starts a command-service over a cluster, and waits until it is ready. If there is no log yet, it has one copy.
+    pub async fn over(nats: &NatsCluster, namespace: &str, state: &Path) -> Self {
+        let port = ports::next_free(0).unwrap();
+        let config = ServiceConfig {
+            port,
+            namespace: namespace.to_owned(),
+            nats_url: nats.url_as(COMMAND_SERVICE),
+            nats_monitor_url: nats.monitor_url(),
+            database_url: None,
+            state_folder: Some(state.to_owned()),
+            settings: vec![],
+            log: state.with_extension("log"),
+        };
+        Self::of(COMMAND_SERVICE, config).await
+    }
+
     async fn run(
         name: &'static str,
         place: &Place,
@@ -85,8 +102,13 @@ impl Instance {
             database_url: [PROJECTOR, QUERY_SERVICE].contains(&name).then(|| place.database_url.clone()),
             state_folder: state.map(Path::to_owned),
             settings,
-            log: log.clone(),
+            log,
         };
+        Self::of(name, config).await
+    }
+
+    async fn of(name: &'static str, config: ServiceConfig) -> Self {
+        let (port, log) = (config.port, config.log.clone());
         let program = services::program(programs().await, name, config);
         let running = Running::start(program).await.unwrap();
         Self { url: format!("http://127.0.0.1:{port}"), port, running, log }

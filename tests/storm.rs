@@ -7,6 +7,7 @@
 
 mod chaos;
 mod client;
+mod cluster;
 pub mod random;
 
 use std::{

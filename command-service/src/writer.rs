@@ -152,7 +152,8 @@ impl Writer {
         let log = &self.log;
         let bucket = format!("{}_WRITER", log.namespace());
         let about = "Which command-service writes to the log of Headwater";
-        let lease = Lease::open(log.client(), bucket, about, log.replicas(), self.me).await?;
+        // As available as the log: who writes must not depend on a server that the log does without.
+        let lease = Lease::open(log.client(), bucket, about, log.copies().await?, self.me).await?;
         while let Some(held) = self.stand_by(store, &lease).await? {
             let head = self.open_term(store).await?;
             self.go(Route::Here);

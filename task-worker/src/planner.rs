@@ -105,7 +105,9 @@ impl Planner {
     async fn hold_and_plan(&self, shutdown: &Shutdown) -> Result<(), Trouble> {
         let bucket = format!("{}_PLANNER", self.log.namespace());
         let about = "Which task-worker of Headwater plans";
-        let lease = Lease::open(self.log.client(), bucket, about, self.log.replicas(), self.me).await?;
+        // As available as the log, where there is one already.
+        let copies = self.log.copies().await.unwrap_or(self.log.replicas());
+        let lease = Lease::open(self.log.client(), bucket, about, copies, self.me).await?;
         let held = loop {
             match lease.take().await? {
                 Some(held) => break held,

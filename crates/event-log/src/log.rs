@@ -114,6 +114,11 @@ impl EventLog {
         self.replicas
     }
 
+    /// How many servers keep a copy of it now, whatever it was created with.
+    pub async fn copies(&self) -> Result<usize, LogError> {
+        Ok(self.info().await?.config.num_replicas)
+    }
+
     /// The same log, read from another stream that has its frames at the same sequences: a mirror, or a copy
     /// that was restored beside it. Not to append to.
     pub fn read_from(self, stream: &str) -> Self {
