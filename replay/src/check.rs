@@ -72,7 +72,7 @@ fn fold(batch: Inspected, rules: &mut Rules, findings: &mut Findings) {
             let event = match recorded(envelope) {
                 Ok(recorded) => Some(recorded.event),
                 Err(error) => {
-                    findings.add(Finding { sequence, position, problem: format!("{error:#}") });
+                    findings.add(Finding { sequence, position, problem: error.to_string() });
                     None
                 }
             };

@@ -2,8 +2,7 @@
 
 use std::collections::VecDeque;
 
-use anyhow::Context;
-use domain::{Event, Recorded, Timestamp};
+use domain::{Recorded, UnreadableEvent};
 use event_log::{Checkpoint, Envelope, EventLog, Follower, Frame, LogError, Target};
 
 use crate::from;
@@ -65,12 +64,7 @@ impl Events {
 }
 
 /// The event of an envelope, as views take it.
-pub fn recorded(envelope: &Envelope) -> anyhow::Result<Recorded> {
-    let position = envelope.position;
-    let version = envelope.version().with_context(|| format!("event {position} has no version"))?;
-    let event = Event::decode(&envelope.r#type, version, envelope.data.get())
-        .with_context(|| format!("event {position} cannot be read"))?;
-    let time = Timestamp::try_from(envelope.time)
-        .with_context(|| format!("event {position} has a time that cannot be kept"))?;
-    Ok(Recorded { position, time, id: envelope.subject, event })
+pub fn recorded(envelope: &Envelope) -> Result<Recorded, UnreadableEvent> {
+    let Envelope { position, time, subject, r#type, data, .. } = envelope;
+    Recorded::read(*position, *time, *subject, r#type, envelope.version(), data.get())
 }

@@ -72,7 +72,7 @@ pub async fn verify(log: &EventLog, database_url: &str, progress: impl Fn(u64)) 
             .extend(broken.iter().map(|problem| format!("event {} {problem}", envelope.position)));
         match recorded {
             Ok(recorded) => views.iter_mut().for_each(|view| view.apply(&recorded)),
-            Err(error) => report.log_problems.push(format!("{error:#}")),
+            Err(error) => report.log_problems.push(error.to_string()),
         }
         report.events = envelope.position;
         progress(envelope.position);

@@ -5,27 +5,13 @@ mod fold;
 mod left_out;
 mod lines;
 
+use crate::{Kind, Recorded};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use uuid::Uuid;
-
-use crate::{Event, Kind, Timestamp};
 
 pub use fold::{Change, Encoded, Fold};
 pub use left_out::{LeftOut, aggregate_key};
 pub use lines::Lines;
-
-/// An event as it stands in the log.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recorded {
-    /// The number of the event in the log.
-    pub position: u64,
-    /// When it was decided.
-    pub time: Timestamp,
-    /// The aggregate's id.
-    pub id: Uuid,
-    pub event: Event,
-}
 
 /// A table of rows folded from events, by two pure functions.
 pub trait View: 'static {
