@@ -57,8 +57,9 @@ impl Writing {
         Ok(self.exported)
     }
 
-    fn aside(&self, event_type: &str) -> String {
-        format!("{event_type}.{}", self.format.extension())
+    /// A name that no earlier part has had: its file may yet have to be moved into place.
+    fn aside(&self, event_type: &str, first: i64) -> String {
+        format!("{event_type}-{first:012}.{}", self.format.extension())
     }
 
     fn write(&mut self, event_type: &str, batch: RecordBatch) -> Result<()> {
@@ -67,7 +68,7 @@ impl Writing {
         let rows = batch.num_rows() as u64;
         if !self.files.contains_key(event_type) {
             let plan = self.privacy.plan(&batch.schema());
-            let path = self.folder.aside(&self.aside(event_type));
+            let path = self.folder.aside(&self.aside(event_type, first));
             let file = BufWriter::new(File::create(&path).with_context(|| path.display().to_string())?);
             let writer = TableWriter::new(self.format, plan.schema.clone(), file)?;
             self.files.insert(event_type.to_owned(), TableFile { writer, plan, rows: 0, first, last });
@@ -89,7 +90,7 @@ impl Writing {
             finish(writer)
                 .with_context(|| format!("cannot write {path}; what was exported before stays whole"))?;
             self.exported.events += rows;
-            parts.push(Part { aside: self.aside(&event_type), event_type, path, rows });
+            parts.push(Part { aside: self.aside(&event_type, first), event_type, path, rows });
         }
         self.exported.position = reached.position;
         self.exported.skipped += skipped;
