@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod harness;
+mod python;
 mod smtp;
 mod written_log;
 
+mod analysts;
 mod architecture;
 mod cache;
 mod coherence;
@@ -38,6 +40,7 @@ mod queries;
 mod reading;
 mod rebuild;
 mod refusals;
+mod replaying;
 mod sample;
 mod seeking;
 mod stack_process;

@@ -21,6 +21,7 @@ use domain::{
 use futures::StreamExt;
 use projector::{Manager, Phase, Progress, Rebuilt, Settings, UnknownEvents, Verify, Which, registry};
 use reqwest::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
@@ -381,7 +382,7 @@ async fn a_new_version_takes_over_in_one_moment_while_the_old_program_runs() {
 /// Customers with one column more.
 struct Biggest;
 
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 struct BiggestRow {
     id: AccountId,
     orders: u32,

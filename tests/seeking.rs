@@ -182,7 +182,7 @@ async fn a_reader_that_began_in_the_middle_notices_a_replaced_log_as_any_other()
 async fn replay_begins_with_the_event_that_was_asked_for_though_its_frame_begins_before() {
     let log = Log::of([3, 1, 4]).await;
     for (from, first) in [("0", 1), ("6", 6), ("2026-01-01T00:02:00Z", 2), ("2026-01-01", 1)] {
-        let target = replay::from::parse(from).unwrap();
+        let target = replay::moment::parse(from).unwrap();
         let mut events = replay::Events::from(&log.log, target).await.unwrap();
         let mut positions = Vec::new();
         while let Some(event) = events.available().await.unwrap() {

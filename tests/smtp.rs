@@ -1,7 +1,7 @@
 //! A real mail server (aiosmtpd, in Python), which does on demand what mail servers do on bad days.
 
 use std::{
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -145,30 +145,7 @@ pub fn address(text: &str) -> Email {
 /// Where the server's Python packages are. They are installed once, and again when the list of them changes.
 async fn packages() -> &'static Path {
     static PACKAGES: OnceCell<PathBuf> = OnceCell::const_new();
-    PACKAGES.get_or_init(install).await
-}
-
-async fn install() -> PathBuf {
-    let list = fs::read_to_string(own("requirements.txt")).unwrap();
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let installed = place.join("smtp-packages");
-    let is_current = || fs::read_to_string(installed.join("requirements.txt")).is_ok_and(|of| of == list);
-    // Several test processes may run at once; the lock ends with its file.
-    let lock = File::create(place.join("smtp-packages.lock")).unwrap();
-    let _lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await.unwrap().unwrap();
-    if !is_current() {
-        // Built aside and then renamed: what was left half-way is never used.
-        let aside = tempfile::tempdir_in(place).unwrap();
-        let mut pip = Command::new("python3");
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
-        pip.args(["--require-hashes", "--only-binary=:all:", "--target"]).arg(aside.path());
-        let status = pip.arg("-r").arg(own("requirements.txt")).status().await;
-        assert!(status.unwrap().success(), "pip cannot install the packages of the mail server");
-        fs::write(aside.path().join("requirements.txt"), &list).unwrap();
-        let _ = fs::remove_dir_all(&installed);
-        fs::rename(aside.keep(), &installed).unwrap();
-    }
-    installed
+    PACKAGES.get_or_init(|| crate::python::packages("smtp")).await
 }
 
 fn own(file: &str) -> PathBuf {

@@ -11,21 +11,27 @@ use uuid::Uuid;
 
 use history::History;
 
-const EVENTS_PER_FRAME: u64 = 1000;
+/// As a writer makes them when it has much to do.
+pub const EVENTS_PER_FRAME: u64 = 1000;
 /// Ours; a writer that comes later opens the next.
 const TERM: u64 = 1;
 
 /// Registers `count` new accounts, and returns their ids. The log must be empty.
 pub async fn accounts(log: &EventLog, count: usize) -> Result<Vec<Uuid>> {
     let ids: Vec<Uuid> = (0..count).map(|_| Uuid::now_v7()).collect();
-    append(log, ids.iter().map(|id| Happening { id: *id, previous: 0, event: registered(*id) })).await?;
+    append(
+        log,
+        ids.iter().map(|id| Happening { id: *id, previous: 0, event: registered(*id) }),
+        EVENTS_PER_FRAME,
+    )
+    .await?;
     Ok(ids)
 }
 
-/// Accounts that register, orders that they place, some of which are cancelled: `count` events. The log must be
-/// empty.
-pub async fn history(log: &EventLog, count: u64) -> Result<()> {
-    append(log, History::new(count)).await
+/// Accounts that register, orders that they place, some of which are cancelled: `count` events, so many in each frame.
+/// The log must be empty.
+pub async fn history(log: &EventLog, count: u64, frame_events: u64) -> Result<()> {
+    append(log, History::new(count), frame_events).await
 }
 
 /// An event before it is in the log.
@@ -46,8 +52,12 @@ fn registered(id: Uuid) -> domain::Event {
     domain::Event::Account(account::Event::Registered { email, username, name: None, region: None })
 }
 
-/// Appends what has happened to an empty log, from position 1 on, in frames as large as a writer makes them.
-async fn append(log: &EventLog, happenings: impl Iterator<Item = Happening>) -> Result<()> {
+/// Appends what has happened to an empty log, from position 1 on, in frames of so many, or of as many as fit.
+async fn append(
+    log: &EventLog,
+    happenings: impl Iterator<Item = Happening>,
+    frame_events: u64,
+) -> Result<()> {
     log.ensure().await?;
     let bytes_max = log.frame_bytes_max();
     let mut head = log.head().await?;
@@ -65,7 +75,7 @@ async fn append(log: &EventLog, happenings: impl Iterator<Item = Happening>) -> 
             head = append_frame(log, head, &mut events).await?;
             events.push(&event);
         }
-        if events.count() == EVENTS_PER_FRAME {
+        if events.count() == frame_events {
             head = append_frame(log, head, &mut events).await?;
         }
     }

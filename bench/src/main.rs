@@ -10,6 +10,7 @@ mod hot;
 mod profile;
 mod reads;
 mod rebuild;
+mod replay;
 mod tasks;
 
 mod bare;
@@ -26,6 +27,7 @@ mod programs;
 mod random;
 mod report;
 mod requests;
+mod watched;
 mod wrk;
 
 use std::path::PathBuf;
@@ -43,7 +45,7 @@ use report::Report;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Measures Headwater's write path on this machine, beside simpler services with the same durability, how fast
-/// its views are rebuilt, beside what the servers allow, and how fast they are read.
+/// its views are rebuilt and its events exported, beside what the servers allow, and how fast they are read.
 ///
 /// Starts its own NATS servers and services on free ports of 127.0.0.1 and in a temporary folder (of TMPDIR, which
 /// should be on the disk that is to be measured); Ctrl-C stops all of it. Build with --release.
@@ -87,6 +89,8 @@ enum Benchmark {
     Rebuild(rebuild::Options),
     /// Reads by key and by list, hot and cold, while rows change, and what a cache takes of memory
     Reads(reads::Options),
+    /// Events that are exported into files, beside consumers that count and decode
+    Replay(replay::Options),
     /// Tasks: how fast they are done, that they wait while there is load, and that registering waits for none
     Tasks(tasks::Options),
 }
@@ -141,6 +145,7 @@ async fn measure(benchmark: Benchmark) -> Result<Report> {
         Benchmark::Profile(options) => profile::measure(options).await,
         Benchmark::Rebuild(options) => rebuild::measure(options).await,
         Benchmark::Reads(options) => reads::measure(options).await,
+        Benchmark::Replay(options) => replay::measure(options).await,
         Benchmark::Tasks(options) => tasks::measure(options).await,
     }
 }

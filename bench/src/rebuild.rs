@@ -1,8 +1,8 @@
 //! Views that are folded from a long log: how fast, and in how much memory, beside what NATS and Postgres allow.
 
+pub mod arena;
 pub mod consumer;
 
-mod arena;
 mod databases;
 mod insert;
 mod projector;
@@ -22,8 +22,8 @@ use arena::Arena;
 /// Fewer events leave a view without a row.
 const EVENTS_MIN: u64 = 1000;
 
-const COUNT: &str = "count";
-const DECODE: &str = "decode";
+pub const COUNT: &str = "count";
+pub const DECODE: &str = "decode";
 const INSERT: &str = "insert";
 /// `projector rebuild`, without comparing.
 const REBUILD: &str = "rebuild";
@@ -58,7 +58,8 @@ pub async fn measure(options: Options) -> Result<Report> {
     let machine = site.machine().await?;
     eprintln!("filling the log with {} events", options.events);
     let filling = Instant::now();
-    fill::history(&EventLog::new(site.client().await?, NAMESPACE), options.events).await?;
+    let log = EventLog::new(site.client().await?, NAMESPACE);
+    fill::history(&log, options.events, fill::EVENTS_PER_FRAME).await?;
     let filled = filling.elapsed();
 
     let mut arena = Arena::open(site, options.events).await?;
@@ -122,8 +123,12 @@ enum Turn {
 impl Turn {
     async fn take(self, arena: &mut Arena) -> Result<Vec<Pass>> {
         Ok(match self {
-            Self::Count => vec![consumer::pass(arena, consumer::Kind::Count).await?],
-            Self::Decode => vec![consumer::pass(arena, consumer::Kind::Decode).await?],
+            Self::Count => {
+                vec![consumer::pass(&arena.site, arena.meter()?, consumer::Kind::Count, arena.events).await?]
+            }
+            Self::Decode => {
+                vec![consumer::pass(&arena.site, arena.meter()?, consumer::Kind::Decode, arena.events).await?]
+            }
             Self::View(view) => {
                 let service = projector::first_fold(arena, view, &[view]).await?;
                 let rebuild = projector::rebuild(arena, view, &[view], VERIFY_NONE).await?;

@@ -70,7 +70,7 @@ impl Trouble {
     fn remedy(&self) -> Remedy {
         match self {
             Trouble::Store(StoreError::InUse { .. } | StoreError::Folder { .. }) => Remedy::Keep,
-            Trouble::Store(StoreError::Event { .. } | StoreError::Envelope { .. }) => Remedy::Reopen,
+            Trouble::Store(StoreError::Unreadable(_)) => Remedy::Reopen,
             Trouble::Store(_) | Trouble::Follow(FollowError::Replaced { .. }) => Remedy::ThrowAway,
             Trouble::Follow(_) | Trouble::Log(_) | Trouble::Lease(_) => Remedy::Keep,
             Trouble::Term(_) | Trouble::Append(_) => Remedy::Keep,

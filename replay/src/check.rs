@@ -1,10 +1,13 @@
 //! Checks the log by itself: its frames, each aggregate's chain, the claims at every position, and that every
 //! event can be decoded.
 
-use event_log::{EventLog, Finding, Inspected, LogError};
+use event_log::{Finding, Inspected, LogError};
 use tokio::sync::mpsc;
 
-use crate::{events::recorded, rules::Rules};
+use crate::{
+    reading::{Source, recorded},
+    rules::Rules,
+};
 
 /// A log that is wrong in more places is wrong everywhere: these are kept, the others are counted.
 const FINDINGS_MAX: usize = 1_000;
@@ -39,15 +42,19 @@ impl Findings {
 
 /// Reads the log up to where its end is now. Says to `progress` how many events it has read. The frames are
 /// read and parsed in one task and folded in another.
-pub async fn check(log: &EventLog, progress: impl Fn(u64)) -> Result<Findings, LogError> {
-    let mut inspector = log.inspect().await?;
+pub async fn check(source: impl Into<Source>, progress: impl Fn(u64)) -> Result<Findings, LogError> {
+    let source = source.into();
+    let mut inspector = source.log.inspect().await?;
+    let mut pace = source.pace();
     let (sender, mut batches) = mpsc::channel(BATCHES_AHEAD);
     let reading = tokio::spawn(async move {
         while let Some(inspected) = inspector.next().await? {
+            pace.taken(inspected.frames.iter().map(|frame| frame.events.len()).sum());
             // Nobody folds any more.
             if sender.send(inspected).await.is_err() {
                 break;
             }
+            pace.wait().await;
         }
         Ok(())
     });
@@ -72,7 +79,7 @@ fn fold(batch: Inspected, rules: &mut Rules, findings: &mut Findings) {
             let event = match recorded(envelope) {
                 Ok(recorded) => Some(recorded.event),
                 Err(error) => {
-                    findings.add(Finding { sequence, position, problem: format!("{error:#}") });
+                    findings.add(Finding { sequence, position, problem: error.to_string() });
                     None
                 }
             };

@@ -12,7 +12,7 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::{
-    events::{Events, recorded},
+    reading::{Events, Source, recorded},
     rules::Rules,
 };
 
@@ -55,14 +55,19 @@ impl Report {
 
 /// Compares every view, as it is at this moment, with the fold of the log up to its checkpoint. Says each
 /// position that it has reached to `progress`.
-pub async fn verify(log: &EventLog, database_url: &str, progress: impl Fn(u64)) -> anyhow::Result<Report> {
+pub async fn verify(
+    source: impl Into<Source>,
+    database_url: &str,
+    progress: impl Fn(u64),
+) -> anyhow::Result<Report> {
+    let source = source.into();
     let mut views = snapshot(database_url).await.context("the views cannot be read")?;
     let mut report = Report::default();
     for view in &views {
-        report.log_problems.extend(view.other_log(log).await?);
+        report.log_problems.extend(view.other_log(&source.log).await?);
     }
     let mut rules = Rules::default();
-    let mut events = Events::from_start(log);
+    let mut events = Events::from_start(&source);
     while let Some(envelope) = events.available().await? {
         let recorded = recorded(&envelope);
         let event = recorded.as_ref().ok().map(|recorded| &recorded.event);
@@ -72,7 +77,7 @@ pub async fn verify(log: &EventLog, database_url: &str, progress: impl Fn(u64)) 
             .extend(broken.iter().map(|problem| format!("event {} {problem}", envelope.position)));
         match recorded {
             Ok(recorded) => views.iter_mut().for_each(|view| view.apply(&recorded)),
-            Err(error) => report.log_problems.push(format!("{error:#}")),
+            Err(error) => report.log_problems.push(error.to_string()),
         }
         report.events = envelope.position;
         progress(envelope.position);

@@ -108,7 +108,7 @@ impl Effects {
         let event = event(&self.log, id.position).await?;
         let event =
             event.ok_or_else(|| EffectError::Refused(format!("there is no event {}", id.position)))?;
-        let recorded = planner::read(&event).map_err(|error| EffectError::Refused(format!("{error:#}")))?;
+        let recorded = planner::read(&event).map_err(|error| EffectError::Refused(error.to_string()))?;
         Ok(match (policy.owed)(&recorded) {
             Owed::Task(task) => Some(task.effect),
             Owed::Nothing | Owed::NoMore => None,

@@ -28,7 +28,8 @@ impl Shop {
         eprintln!("filling a log, and folding all views from it: {accounts} accounts");
         let site = Site::start(1).await?;
         let events = accounts * EVENTS_PER_ACCOUNT;
-        fill::history(&EventLog::new(site.client().await?, NAMESPACE), events).await?;
+        fill::history(&EventLog::new(site.client().await?, NAMESPACE), events, fill::EVENTS_PER_FRAME)
+            .await?;
         Self::over(site, events, &[]).await
     }
 

@@ -26,8 +26,7 @@ impl Arena {
 
     /// From now on, what the servers use.
     pub fn meter(&self) -> Result<Meter> {
-        let servers = Servers { nats: self.site.nats.nodes[0].pid(), postgres: self.databases.pid() };
-        Ok(Meter { at_first: servers.used()?, servers, events: self.events as f64 })
+        Meter::start(&self.site, Some(self.databases.pid()), self.events)
     }
 }
 
@@ -41,7 +40,7 @@ pub struct Meter {
 /// Their pids.
 struct Servers {
     nats: u32,
-    postgres: u32,
+    postgres: Option<u32>,
 }
 
 /// What a contestant used itself.
@@ -53,6 +52,12 @@ pub struct Own {
 }
 
 impl Meter {
+    /// Of the site's NATS, and of a Postgres where one has a part in it; figures are for each of so many events.
+    pub fn start(site: &Site, postgres: Option<u32>, events: u64) -> Result<Self> {
+        let servers = Servers { nats: site.nats.nodes[0].pid(), postgres };
+        Ok(Self { at_first: servers.used()?, servers, events: events as f64 })
+    }
+
     pub fn pass(self, contestant: &'static str, what: &'static str, own: Own) -> Result<Pass> {
         let now = self.servers.used()?;
         let each_us = |time: Duration| time.as_secs_f64() * 1e6 / self.events;
@@ -74,6 +79,7 @@ impl Servers {
     /// By NATS and by Postgres.
     fn used(&self) -> Result<[ProcessorTime; 2]> {
         // Postgres has a process for each connection.
-        Ok([ProcessorTime::of(self.nats)?, ProcessorTime::of_family(self.postgres)?])
+        let postgres = self.postgres.map(ProcessorTime::of_family).transpose()?.unwrap_or_default();
+        Ok([ProcessorTime::of(self.nats)?, postgres])
     }
 }

@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use stack::program;
 use tokio::time::{Instant, timeout};
 
-use super::arena::{Arena, Own};
+use super::arena::{Meter, Own};
 use super::{COUNT, DECODE, LOG};
-use crate::contestants::NAMESPACE;
+use crate::contestants::{NAMESPACE, Site};
 use crate::processes::{Memory, ProcessorTime};
 use crate::report::Pass;
 
@@ -60,14 +60,13 @@ struct Consumed {
     peak_mb: f64,
 }
 
-/// Starts a consumer of `kind`, and waits until it has read the log.
-pub async fn pass(arena: &Arena, kind: Kind) -> Result<Pass> {
+/// Starts a consumer of `kind`, and waits until it has read the log of `site` with so many events.
+pub async fn pass(site: &Site, meter: Meter, kind: Kind, events: u64) -> Result<Pass> {
     let name = kind.name();
-    let log = arena.site.log_file(name);
+    let log = site.log_file(name);
     let mut consumer = Command::new(std::env::current_exe()?);
-    consumer.args(["consume", name, "--events", &arena.events.to_string()]);
-    consumer.env("NATS_URL", arena.site.nats.url());
-    let meter = arena.meter()?;
+    consumer.args(["consume", name, "--events", &events.to_string()]);
+    consumer.env("NATS_URL", site.nats.url());
     program::run_once(name, consumer, &log).await?;
     let told = fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
     let Consumed { elapsed, processor, peak_mb } =

@@ -1,13 +1,9 @@
 //! The rebuild itself: the projector, a program of its own, in an empty database.
 
-use std::fs::{self, File};
-use std::pin::pin;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
-use stack::process::{Process, Signal};
-use tokio::time::{Instant, sleep};
+use anyhow::{Result, ensure};
+use tokio::time::Instant;
 
 use super::arena::{Arena, Own};
 use super::{ALL_VIEWS, REBUILD, SERVICE, VERIFIED, VERIFY_NONE};
@@ -15,8 +11,7 @@ use crate::checkpoints;
 use crate::contestants::NAMESPACE;
 use crate::processes::{Memory, ProcessorTime};
 use crate::report::Pass;
-
-const POLL_EVERY: Duration = Duration::from_millis(20);
+use crate::watched;
 
 /// `projector rebuild`, from its start to its end: `views` alone, or all if none is named.
 pub async fn rebuild(arena: &mut Arena, what: &'static str, views: &[&str], verify: &str) -> Result<Pass> {
@@ -26,29 +21,10 @@ pub async fn rebuild(arena: &mut Arena, what: &'static str, views: &[&str], veri
     command.args(["--verify", verify]);
     command.env("NATS_URL", arena.site.nats.url_as("projector")).env("HEADWATER_NAMESPACE", NAMESPACE);
     command.env("DATABASE_URL", arena.databases.url());
-    let log = arena.site.log_file(REBUILD);
-    let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
     let meter = arena.meter()?;
-    let started = Instant::now();
-    let process = Process::spawn(command, Signal::TERM).context("cannot run projector rebuild")?;
-    let (mut peak_mb, mut processor) = (0.0, Duration::ZERO);
-    let mut exited = pin!(process.exited());
-    let status = loop {
-        tokio::select! {
-            status = &mut exited => break status,
-            () = sleep(POLL_EVERY) => {}
-        }
-        // Once it has ended there is nothing to be read any more.
-        if let (Ok(memory), Ok(used)) = (Memory::of(process.pid()), ProcessorTime::of(process.pid())) {
-            (peak_mb, processor) = (memory.peak_mb, used.total());
-        }
-    };
-    let elapsed = started.elapsed();
-    let told = fs::read_to_string(&log).unwrap_or_default();
-    ensure!(status.success(), "projector rebuild failed: {told}");
+    let own = watched::run("projector rebuild", command, &arena.site.log_file(REBUILD)).await?;
     let contestant = if verify == VERIFY_NONE { REBUILD } else { VERIFIED };
-    meter.pass(contestant, what, Own { elapsed, processor, peak_mb: Some(peak_mb) })
+    meter.pass(contestant, what, own)
 }
 
 /// The projector as a service over tables that are still empty: from its start until its views are where the log

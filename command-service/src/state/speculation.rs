@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use domain::{Claim, Event, Timestamp};
+use domain::{Claim, Recorded, Timestamp};
 use event_log::Envelope;
 
 use super::{
@@ -76,10 +76,9 @@ impl<'a> Speculation<'a> {
     /// Folds an event that was read from the log.
     pub fn replay(&mut self, envelope: Envelope) -> Result<(), StoreError> {
         let position = envelope.position;
-        let version = envelope.version().ok_or(StoreError::Envelope { position })?;
-        let time = Timestamp::try_from(envelope.time).map_err(|_| StoreError::Envelope { position })?;
-        let event = Event::decode(&envelope.r#type, version, envelope.data.get())
-            .map_err(|error| StoreError::Event { position, error })?;
+        let Envelope { time, subject, r#type, data, .. } = &envelope;
+        let Recorded { event, time, .. } =
+            Recorded::read(position, *time, *subject, r#type, envelope.version(), data.get())?;
         let address = (event.kind(), envelope.subject);
         // The first event of an aggregate follows on nothing that the disk could know.
         let before = match envelope.previous {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::{Claim, Timestamp, application::EventError};
+use domain::{Claim, Timestamp, UnreadableEvent};
 use event_log::{Checkpoint, Frame, Head};
 use quick_cache::sync::Cache;
 use tokio::task::JoinHandle;
@@ -58,12 +58,10 @@ pub enum StoreError {
     Disk(#[from] fjall::Error),
     #[error("the state store is damaged: {0}")]
     Damaged(String),
-    #[error("event {position}: {error}")]
-    Event { position: u64, error: EventError },
+    #[error(transparent)]
+    Unreadable(#[from] UnreadableEvent),
     #[error("event {position} says that the event before it is {previous}, but that is {revision}")]
     BrokenChain { position: u64, previous: u64, revision: u64 },
-    #[error("event {position} has no version or a time that cannot be kept")]
-    Envelope { position: u64 },
 }
 
 impl StoreError {

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Context as _, Result};
-use domain::{Event, Recorded, Timestamp};
+use anyhow::Result;
+use domain::{Recorded, UnreadableEvent};
 use event_log::{Checkpoint, Envelope, EventLog};
 use serde_json::{Value, json};
 
@@ -28,12 +28,9 @@ pub async fn check(log: &EventLog, answers: &Answers) -> Result<Verdict> {
     }
 }
 
-fn recorded(envelope: &Envelope) -> Result<Recorded> {
-    let position = envelope.position;
-    let version = envelope.version().with_context(|| format!("event {position} has no version"))?;
-    let event = Event::decode(&envelope.r#type, version, envelope.data.get())
-        .with_context(|| format!("event {position} cannot be read"))?;
-    Ok(Recorded { position, time: Timestamp::try_from(envelope.time)?, id: envelope.subject, event })
+fn recorded(envelope: &Envelope) -> Result<Recorded, UnreadableEvent> {
+    let Envelope { position, time, subject, r#type, data, .. } = envelope;
+    Recorded::read(*position, *time, *subject, r#type, envelope.version(), data.get())
 }
 
 /// Goes through the log once, from the first event to the last.
@@ -170,6 +167,7 @@ impl<'a> Checker<'a> {
 mod tests {
     use domain::account::{Event as Account, Event::Renamed};
     use domain::values::{Email, Name, Username};
+    use domain::{Event, Timestamp};
     use uuid::Uuid;
 
     use super::*;

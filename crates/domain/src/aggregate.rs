@@ -34,8 +34,8 @@ pub trait Aggregate: Clone + Debug + Default + PartialEq + Serialize + Deseriali
     /// A wish. Its variants' names are the last part of the URL; its fields are the request's body. What is
     /// written above a variant or a field stands in the service's document, too.
     type Command: Clone + Debug + Serialize + DeserializeOwned + JsonSchema;
-    /// A fact. Its variants' names are the last part of the event's type.
-    type Event: Clone + Debug + PartialEq + Serialize + DeserializeOwned;
+    /// A fact. Its variants' names are the last part of the event's type. Its schema says which columns analysts get.
+    type Event: Clone + Debug + PartialEq + Serialize + DeserializeOwned + JsonSchema;
 
     /// What follows from the command: events, none if nothing changes, or a rejection.
     fn decide(&self, command: Self::Command, context: &Context<'_>) -> Result<Vec<Self::Event>, Rejection>;

@@ -57,6 +57,11 @@ macro_rules! aggregates {
                 match self { $(Kind::$aggregate => tagged::variants::<<$aggregate as Aggregate>::Command>(generator)),+ }
             }
 
+            /// Every event of it, described as commands are.
+            pub fn events(self, generator: &mut SchemaGenerator) -> Vec<Variant> {
+                match self { $(Kind::$aggregate => tagged::variants::<<$aggregate as Aggregate>::Event>(generator)),+ }
+            }
+
             /// All that a command to it may be rejected with.
             pub fn rejections(self) -> &'static [Rejection] {
                 match self { $(Kind::$aggregate => $aggregate::REJECTIONS),+ }

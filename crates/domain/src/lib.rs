@@ -13,6 +13,7 @@ pub mod views;
 pub mod aggregate;
 pub mod application;
 pub mod policy;
+pub mod recorded;
 pub mod tagged;
 pub mod upcast;
 pub mod values;
@@ -20,6 +21,7 @@ pub mod view;
 
 pub use aggregate::{Aggregate, Claim, Context, Rejection, RejectionClass, States};
 pub use application::{Command, Event, Kind, State};
+pub use recorded::{Recorded, UnreadableEvent};
 pub use upcast::Upcasts;
 pub use values::Timestamp;
-pub use view::{Recorded, Touch, View};
+pub use view::{Touch, View};

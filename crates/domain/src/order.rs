@@ -25,7 +25,7 @@ pub enum Order {
 
 /// What was bought, by whom and when. Cancelling repeats it, so that a view can take it back without
 /// looking it up.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Purchase {
     pub account_id: AccountId,
     pub quantity: Quantity,
@@ -51,7 +51,7 @@ pub enum Command {
     Cancel { reason: Reason },
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
     Placed(Purchase),

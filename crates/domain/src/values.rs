@@ -13,6 +13,10 @@ pub use text::{Name, Reason, Region};
 pub use timestamp::{Day, Timestamp};
 pub use username::Username;
 
+/// In the schema of a value that says who a person is, or may say it, as free text may: exports mask or drop all such
+/// values together.
+pub const PERSONAL: &str = "x-personal";
+
 /// What is wrong with a value, in words for the person who sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

@@ -5,27 +5,14 @@ mod fold;
 mod left_out;
 mod lines;
 
+use crate::{Kind, Recorded};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use uuid::Uuid;
-
-use crate::{Event, Kind, Timestamp};
 
 pub use fold::{Change, Encoded, Fold};
 pub use left_out::{LeftOut, aggregate_key};
 pub use lines::Lines;
-
-/// An event as it stands in the log.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recorded {
-    /// The number of the event in the log.
-    pub position: u64,
-    /// When it was decided.
-    pub time: Timestamp,
-    /// The aggregate's id.
-    pub id: Uuid,
-    pub event: Event,
-}
 
 /// A table of rows folded from events, by two pure functions.
 pub trait View: 'static {
@@ -42,7 +29,7 @@ pub trait View: 'static {
     const FOUND_BY: &'static [&'static str] = &[];
 
     /// One row: its fields are the table's columns.
-    type Row: Clone + PartialEq + Send + Sync + Serialize + DeserializeOwned;
+    type Row: Clone + PartialEq + Send + Sync + Serialize + DeserializeOwned + JsonSchema;
 
     /// The rows that the event touches.
     fn touches(recorded: &Recorded) -> Touch;
@@ -74,6 +61,8 @@ pub struct Definition {
     pub aggregates: &'static [Kind],
     pub found_by: &'static [&'static str],
     pub touches: fn(&Recorded) -> Touch,
+    /// A row, described; the generator collects the schemas of the values in it.
+    pub row: fn(&mut SchemaGenerator) -> Schema,
     /// A fold in which no row is known yet.
     pub fold: fn() -> Box<dyn Fold>,
     /// A row as it stands in the database, in the form that a fold gives: two spellings of one value, such
@@ -90,6 +79,7 @@ impl Definition {
             aggregates: V::AGGREGATES,
             found_by: V::FOUND_BY,
             touches: V::touches,
+            row: <V::Row as JsonSchema>::json_schema,
             fold: fold::new::<V>,
             normalise: |row| serde_json::to_value(serde_json::from_str::<V::Row>(row)?),
         }

@@ -3,8 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use domain::{
-    Event, Kind, Recorded, Timestamp,
-    application::EventError,
+    Kind, Recorded, Timestamp, UnreadableEvent,
     view::{Definition, Touch, aggregate_key},
 };
 use event_log::{Checkpoint, Envelope, Frame};
@@ -91,8 +90,8 @@ pub fn step(envelope: &Envelope, definition: &Definition, unknown: UnknownEvents
     };
     let recorded = match decode(envelope) {
         Ok(recorded) => recorded,
-        Err(DecodeError::Event(EventError::UnknownType(_))) if unknown == UnknownEvents::Skip => return None,
-        Err(error) => return unreadable(format!("{:#}", anyhow::Error::from(error))),
+        Err(error) if error.is_unknown_type() && unknown == UnknownEvents::Skip => return None,
+        Err(error) => return unreadable(error.to_string()),
     };
     match catch_unwind(AssertUnwindSafe(|| (definition.touches)(&recorded))) {
         Ok(Touch::Nothing) => None,
@@ -106,21 +105,9 @@ pub fn kind(envelope: &Envelope) -> &str {
     envelope.r#type.split_once('.').map_or(envelope.r#type.as_str(), |(kind, _)| kind)
 }
 
-#[derive(Debug, thiserror::Error)]
-enum DecodeError {
-    #[error("its dataschema has no version")]
-    NoVersion,
-    #[error("its time cannot be kept")]
-    Time,
-    #[error(transparent)]
-    Event(EventError),
-}
-
-fn decode(envelope: &Envelope) -> Result<Recorded, DecodeError> {
-    let version = envelope.version().ok_or(DecodeError::NoVersion)?;
-    let event = Event::decode(&envelope.r#type, version, envelope.data.get()).map_err(DecodeError::Event)?;
-    let time = Timestamp::try_from(envelope.time).map_err(|_| DecodeError::Time)?;
-    Ok(Recorded { position: envelope.position, time, id: envelope.subject, event })
+fn decode(envelope: &Envelope) -> Result<Recorded, UnreadableEvent> {
+    let Envelope { position, time, subject, r#type, data, .. } = envelope;
+    Recorded::read(*position, *time, *subject, r#type, envelope.version(), data.get())
 }
 
 #[cfg(test)]

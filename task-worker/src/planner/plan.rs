@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context;
 use domain::{
-    Event, Kind, Recorded, Timestamp,
+    Kind, Recorded, Timestamp, UnreadableEvent,
     policy::{Definition, Owed, Task},
 };
 use event_log::Envelope;
@@ -51,7 +50,7 @@ impl Plan {
                 },
                 // Whoever does the task reads the event again; as long as that fails, it is a dead letter.
                 Err(error) => {
-                    tracing::error!(policy = policy.name, "what an event owes cannot be told: {error:#}");
+                    tracing::error!(policy = policy.name, "what an event owes cannot be told: {error}");
                     self.tasks.push((undecided(policy, envelope), None));
                 }
             }
@@ -65,14 +64,9 @@ impl Plan {
 }
 
 /// The event of an envelope, as policies take it.
-pub fn read(envelope: &Envelope) -> anyhow::Result<Recorded> {
-    let position = envelope.position;
-    let version = envelope.version().with_context(|| format!("event {position} has no version"))?;
-    let event = Event::decode(&envelope.r#type, version, envelope.data.get())
-        .with_context(|| format!("event {position} cannot be read"))?;
-    let time = Timestamp::try_from(envelope.time)
-        .with_context(|| format!("event {position} has a time that cannot be kept"))?;
-    Ok(Recorded { position, time, id: envelope.subject, event })
+pub fn read(envelope: &Envelope) -> Result<Recorded, UnreadableEvent> {
+    let Envelope { position, time, subject, r#type, data, .. } = envelope;
+    Recorded::read(*position, *time, *subject, r#type, envelope.version(), data.get())
 }
 
 fn queued(

@@ -7,7 +7,7 @@ use super::{InvalidValue, checked_string};
 /// An email address in lower case: two spellings that differ only in case are one address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
-#[schemars(example = "ada@example.org", extend("format" = "email"))]
+#[schemars(example = "ada@example.org", extend("format" = "email", "x-personal" = true))]
 pub struct Email(String);
 
 checked_string!(Email);

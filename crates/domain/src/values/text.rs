@@ -6,7 +6,7 @@ use super::{InvalidValue, checked_string};
 /// A person's name, as they write it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
-#[schemars(example = "Ada Lovelace", extend("pattern" = LINE, "maxLength" = Self::CHARS_MAX))]
+#[schemars(example = "Ada Lovelace", extend("pattern" = LINE, "maxLength" = Self::CHARS_MAX, "x-personal" = true))]
 pub struct Name(String);
 
 /// A short code for a place, such as `eu` or `us-east`.
@@ -18,7 +18,7 @@ pub struct Region(String);
 /// Why something was done, in somebody's words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
-#[schemars(example = "changed my mind", extend("pattern" = LINE, "maxLength" = Self::CHARS_MAX))]
+#[schemars(example = "changed my mind", extend("pattern" = LINE, "maxLength" = Self::CHARS_MAX, "x-personal" = true))]
 pub struct Reason(String);
 
 checked_string!(Name);

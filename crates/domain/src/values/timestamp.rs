@@ -10,8 +10,9 @@ use super::InvalidValue;
 pub struct Timestamp(i64);
 
 /// A day in UTC, such as `1997-01-01`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(with = "String", example = "1997-01-01", extend("format" = "date"))]
 pub struct Day(jiff::civil::Date);
 
 /// Years from 1970 to 9998, in which every time zone's moments can be kept; a few hours more can.

@@ -6,7 +6,7 @@ use super::{InvalidValue, checked_string};
 /// A name to sign in with, in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
-#[schemars(example = &"ada", extend("pattern" = r"^\s*[A-Za-z0-9._-]{2,32}\s*$"))]
+#[schemars(example = &"ada", extend("pattern" = r"^\s*[A-Za-z0-9._-]{2,32}\s*$", "x-personal" = true))]
 pub struct Username(String);
 
 checked_string!(Username);

@@ -279,6 +279,7 @@ fn text(value: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use schemars::JsonSchema;
     use serde::{Deserialize, Serialize};
     use uuid::Uuid;
 
@@ -288,7 +289,7 @@ mod tests {
     /// Whoever has registered, by region; the name "flood" moves everybody of the region `eu` to `us`.
     struct Regions;
 
-    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
     struct Person {
         id: String,
         region: Option<String>,

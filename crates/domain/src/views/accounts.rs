@@ -1,5 +1,6 @@
 //! Find an account by id, email or username; list those of a status, newest first.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -12,7 +13,7 @@ use crate::{
 pub struct Accounts;
 
 /// A closed account keeps its row, without the email address and the username that it gave up.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Row {
     pub id: Uuid,
     pub email: Option<Email>,
@@ -25,7 +26,7 @@ pub struct Row {
     pub revision: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     Active,

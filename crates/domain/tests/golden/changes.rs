@@ -16,7 +16,7 @@ use crate::{events, files::Golden};
 /// An event as its type stands in logs, under any declaration.
 macro_rules! parcel_event {
     ($event:ident { $($field:tt)* }) => {
-        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
         #[serde(rename_all = "kebab-case")]
         enum $event { Posted { $($field)* } }
     };

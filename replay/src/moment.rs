@@ -1,4 +1,4 @@
-//! Where in the log to begin, as people write it.
+//! Places in the log, as people write them.
 
 use event_log::{Envelope, Target};
 use jiff::Timestamp;
@@ -23,6 +23,14 @@ pub fn is_reached(target: Target, event: &Envelope) -> bool {
     match target {
         Target::Position(position) => event.position >= position,
         Target::Time(time) => event.time >= time,
+    }
+}
+
+/// Whether the event is not part of how things stood as of a position or a time: it came after.
+pub fn is_beyond(as_of: Target, event: &Envelope) -> bool {
+    match as_of {
+        Target::Position(position) => event.position > position,
+        Target::Time(time) => event.time > time,
     }
 }
 
