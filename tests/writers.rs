@@ -110,7 +110,7 @@ async fn an_event_that_this_version_does_not_know_stops_the_writer_and_leaves_it
     let before = made();
     until("the service says what is wrong", async || {
         let answer = reqwest::get(format!("{}/health/ready", service.url)).await.unwrap();
-        answer.text().await.unwrap().contains("event 1: unknown event type `account.promoted`")
+        answer.text().await.unwrap().contains("event 1 cannot be read: unknown event type `account.promoted`")
     })
     .await;
     // It tries again in between.
