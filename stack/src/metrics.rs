@@ -46,8 +46,8 @@ impl Scraper {
             commands: sum(&commands, "headwater_commands_total"),
             queries: sum(&queries, "headwater_queries_total"),
             lag: lag(&projectors, events),
-            tasks: tasks.map(|metrics| metrics.values("headwater_tasks_waiting").sum()),
-            dead_letters: tasks.map(|metrics| metrics.values("headwater_dead_letters").sum()),
+            tasks: tasks.map(|metrics| metrics.total("headwater_tasks_waiting")),
+            dead_letters: tasks.map(|metrics| metrics.total("headwater_dead_letters")),
         }
     }
 
@@ -100,6 +100,12 @@ impl Metrics {
         self.labelled(name).map(|(_, value)| value)
     }
 
+    /// 0 if there are none.
+    pub fn total(&self, name: &str) -> f64 {
+        // A sum of nothing is -0.
+        self.values(name).fold(0.0, |sum, value| sum + value)
+    }
+
     pub fn least(&self, name: &str) -> Option<f64> {
         self.values(name).min_by(f64::total_cmp)
     }
@@ -125,7 +131,7 @@ impl Metrics {
 
 /// `None` if nobody answered.
 fn sum(services: &[Option<Metrics>], name: &str) -> Option<f64> {
-    services.iter().flatten().map(|metrics| metrics.values(name).sum()).reduce(|sum, more: f64| sum + more)
+    services.iter().flatten().map(|metrics| metrics.total(name)).reduce(|sum, more| sum + more)
 }
 
 /// How many events the slowest view is behind; the writer knows of its own events before a projector does. A view is
@@ -171,6 +177,7 @@ mod tests {
     fn services_count_together() {
         assert_eq!(sum(&[said("a 1\n"), None, said("a 2\n")], "a"), Some(3.0));
         assert_eq!(sum(&[None], "a"), None);
+        assert_eq!(format!("{:.0}", said("a 1\n").unwrap().total("b")), "0");
     }
 
     #[test]

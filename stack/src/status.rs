@@ -79,7 +79,7 @@ fn row(instance: &Instance, look: &Look, head: Option<f64>) -> [String; 8] {
     });
     let lag = position.and_then(|position| Some((head? - position).max(0.0)));
     let load = metrics.and_then(|metrics| match instance.program.as_str() {
-        TASK_WORKER => Some(format!("{:.0} wait", metrics.values("headwater_tasks_waiting").sum::<f64>())),
+        TASK_WORKER => Some(format!("{:.0} wait", metrics.total("headwater_tasks_waiting"))),
         _ => metrics.least("headwater_load_pressure").map(|pressure| format!("{:.0} %", 100.0 * pressure)),
     });
     let shown = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());

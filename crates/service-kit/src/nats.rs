@@ -27,7 +27,7 @@ pub enum NatsError {
         "--nats-password-file is the password of a user whom --nats-url has to name, as in nats://projector@host"
     )]
     NoUser,
-    #[error("cannot connect to NATS ({0}); --nats-url (NATS_URL) says where it is, and as whom to connect")]
+    #[error("cannot connect to NATS; --nats-url (NATS_URL) says where it is, and as whom to connect")]
     Connect(#[from] async_nats::ConnectError),
 }
 
