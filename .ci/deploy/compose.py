@@ -24,27 +24,29 @@ def check(path, programs):
     for name, service in text["services"].items():
         here = f"{path} {name}"
         own_settings(here, name, service, programs)
+        links(here, Path(path).parent, service, text)
         for command in service.get("command", []) if program_of(service["image"]) not in (None, "edge") else []:
             if command not in programs.subcommands(program_of(service["image"])):
                 wrong(here, f"{service['image']} has no command {command}")
-        for other, how in service.get("depends_on", {}).items():
-            if other not in text["services"]:
-                wrong(here, f"depends on {other}, which is not there")
-            elif how["condition"] == "service_healthy" and "healthcheck" not in text["services"][other]:
-                wrong(here, f"waits for {other} to be healthy, which has no check")
-        for volume in service.get("volumes", []):
-            source = volume.split(":")[0]
-            if source.startswith("."):
-                if not (Path(path).parent / source).exists():
-                    wrong(here, f"there is no {source}")
-            elif source not in text["volumes"]:
-                wrong(here, f"there is no volume {source}")
         if "ports" in service and name != "edge":
             wrong(here, "is reached from outside")
-        if "build" in service:
-            file = (Path(path).parent / service["build"]["context"] / service["build"]["dockerfile"]).read_text()
-            if f"AS {service['build']['target']}\n" not in file:
-                wrong(here, f"the Containerfile has no target {service['build']['target']}")
+
+
+def links(where, folder, service, whole):
+    """What a service names is there."""
+    for other, how in service.get("depends_on", {}).items():
+        if other not in whole["services"]:
+            wrong(where, f"depends on {other}, which is not there")
+        elif how["condition"] == "service_healthy" and "healthcheck" not in whole["services"][other]:
+            wrong(where, f"waits for {other} to be healthy, which has no check")
+    for volume in service.get("volumes", []):
+        source = volume.split(":")[0]
+        if not ((folder / source).exists() if source.startswith(".") else source in whole["volumes"]):
+            wrong(where, f"there is no {source}")
+    if "build" in service:
+        build = service["build"]
+        if f"AS {build['target']}\n" not in (folder / build["context"] / build["dockerfile"]).read_text():
+            wrong(where, f"the Containerfile has no target {build['target']}")
 
 
 def own_settings(where, name, service, programs):

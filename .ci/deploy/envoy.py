@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,4 +16,7 @@ for place in filter(None, places):
     if program.exists():
         print(program)
         sys.exit()
+if on_path := shutil.which("envoy"):
+    print(on_path)
+    sys.exit()
 sys.exit("deploy: Envoy was not fetched yet; `cargo test -p stack` does, or name one in HEADWATER_ENVOY")

@@ -58,7 +58,8 @@ def selects(selector, labels):
 def ports(where, spec, pods):
     for pod in pods:
         if spec["selector"].items() <= pod["metadata"]["labels"].items():
-            named = {it["name"]: it["containerPort"] for container in pod["spec"]["containers"] for it in container["ports"]}
+            containers = pod["spec"]["containers"]
+            named = {it["name"]: it["containerPort"] for container in containers for it in container["ports"]}
             for port in spec["ports"]:
                 if port["targetPort"] not in named:
                     wrong(where, f"its pods have no port {port['targetPort']}")
@@ -68,9 +69,10 @@ def ports(where, spec, pods):
 
 def names_in_dns(where, values, services):
     """Hosts and ports in settings are services, and those of the edge have all instances."""
-    edges = re.findall(r"(?:=|^)([a-z0-9-]+):(\d+)", " ".join(values.get(it, "") for it in ("EDGE_QUERIES",)).replace(" ", "\n"), re.MULTILINE)
-    edges += [tuple(values["EDGE_COMMANDS"].split(":"))] if "EDGE_COMMANDS" in values else []
-    for host, port in edges:
+    addresses = values.get("EDGE_COMMANDS", "").split()
+    addresses += [pair.partition("=")[2] for pair in values.get("EDGE_QUERIES", "").split()]
+    for address in addresses:
+        host, _, port = address.partition(":")
         service = services.get(host, {})
         if service.get("clusterIP") != "None" or not service.get("publishNotReadyAddresses"):
             wrong(where, f"{host} is no headless Service with all instances, ready or not")
