@@ -69,6 +69,11 @@ impl Servers {
         Self::around(async |config| Nats::start_hub(config).await.unwrap()).await
     }
 
+    /// The same Postgres beside another NATS.
+    pub fn with_nats(self, nats: Nats) -> Self {
+        Self { nats, ..self }
+    }
+
     async fn around(nats: impl AsyncFnOnce(ServerConfig) -> Nats) -> Self {
         let folder = temporary_folder().unwrap();
         let config = |name: &str| ServerConfig::within(folder.path().join(name)).unwrap();
@@ -347,6 +352,11 @@ impl World {
             }
             types.extend(frames.into_iter().flat_map(|frame| frame.events).map(|event| event.r#type));
         }
+    }
+
+    /// What is left when the services are gone.
+    pub fn into_servers(self) -> Servers {
+        Arc::into_inner(self.place.servers).expect("nobody else uses the servers")
     }
 
     /// Every view is what the log folds to, and the log keeps its own rules.

@@ -18,6 +18,7 @@ mod edge;
 mod event_log;
 mod forwarding;
 mod full_disk;
+mod growth;
 mod history;
 mod imports;
 mod instance;
