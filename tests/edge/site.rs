@@ -23,7 +23,8 @@ pub struct Site {
     pub commands: Vec<Member>,
     pub queries: Vec<Member>,
     pub edge: Envoy,
-    _projector: Instance,
+    /// None of them is behind the edge.
+    pub projectors: Vec<Instance>,
     pub folder: TempDir,
 }
 
@@ -57,7 +58,7 @@ impl Site {
         let folder = temporary_folder().unwrap();
         let commands = join_all((1..=commands).map(|number| command_service(&place, &folder, number))).await;
         // It is ready only where there is a log, which the command-services make.
-        let projector = Instance::projector(&place, folder.path().join("projector.log"), "").await;
+        let projectors = vec![projector(&place, &folder, 1).await];
         let queries = join_all((1..).zip(regions).map(|(number, region)| {
             let name = format!("{region}/query-{number}");
             query_service(&place, &folder, name, region)
@@ -66,7 +67,7 @@ impl Site {
         let mut config = edge_config(&folder, "edge");
         configure(&mut config);
         let edge = Envoy::start(config, &upstreams(&commands, &queries)).await.unwrap();
-        Self { place, commands, queries, edge, _projector: projector, folder }
+        Self { place, commands, queries, edge, projectors, folder }
     }
 
     /// Starts another edge in front of the same services.
@@ -85,6 +86,12 @@ impl Site {
         let added = join_all(added).await;
         self.queries.extend(added);
         self.tell_edge();
+    }
+
+    /// Starts another projector beside those there are.
+    pub async fn add_projector(&mut self) {
+        let number = self.projectors.len() + 1;
+        self.projectors.push(projector(&self.place, &self.folder, number).await);
     }
 
     pub fn tell_edge(&self) {
@@ -145,6 +152,10 @@ async fn command_service(place: &Place, folder: &TempDir, number: usize) -> Memb
     let name = format!("command-{number}");
     let instance = Instance::start_with(place, &folder.path().join(&name), settings()).await;
     Member { name, region: EU, instance }
+}
+
+async fn projector(place: &Place, folder: &TempDir, number: usize) -> Instance {
+    Instance::projector(place, folder.path().join(format!("projector-{number}.log")), "").await
 }
 
 async fn query_service(place: &Place, folder: &TempDir, name: String, region: &'static str) -> Member {
