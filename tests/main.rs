@@ -30,6 +30,7 @@ mod load;
 mod log_care;
 mod log_check;
 mod mail;
+mod nats_tls;
 mod openapi;
 mod permissions;
 mod plans;
