@@ -38,6 +38,9 @@ async fn a_stack_grows_and_shrinks_and_no_client_notices() {
         let cells: Vec<&str> =
             row.unwrap_or_else(|| panic!("no {name} in {table}")).split_whitespace().collect();
         assert_eq!((cells[1], cells[4]), (region, health), "{table}");
+        if name == "postgres-standby-2" {
+            assert!(cells[5].parse::<u64>().unwrap() > 0 && cells[6].parse::<u64>().is_ok(), "{table}");
+        }
     }
 
     // Whoever is left is the first of its region.

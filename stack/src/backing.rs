@@ -17,7 +17,7 @@ use crate::supervisor::{Supervisor, Tier};
 use crate::up::Options;
 
 const NATS: &str = "nats-server";
-const POSTGRES: &str = "postgres";
+pub const POSTGRES: &str = "postgres";
 
 /// A query-service has some tens of connections, and there may be many.
 const SETTINGS: [(&str, &str); 1] = [("max_connections", "500")];

@@ -2,9 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use futures::future::join_all;
+use reqwest::Url;
+use sqlx::{Connection as _, PgConnection};
+use tokio::time::timeout;
 
+use crate::backing::POSTGRES;
 use crate::endpoints::{Endpoints, Instance};
 use crate::metrics::{Metrics, Scraper};
 use crate::services::{COMMAND_SERVICE, PROJECTOR, QUERY_SERVICE, TASK_WORKER};
@@ -21,7 +25,8 @@ pub async fn status(data: &Path) -> Result<()> {
 
 async fn table(endpoints: &Endpoints) -> String {
     let scraper = Scraper::new();
-    let looks = join_all(endpoints.instances.iter().map(|instance| Look::at(instance, &scraper))).await;
+    let looks = endpoints.instances.iter().map(|instance| Look::at(instance, &scraper, &endpoints.postgres));
+    let looks = join_all(looks).await;
     let head = looks.iter().filter_map(|look| look.metrics.as_ref()?.log_position()).max_by(f64::total_cmp);
     let rows: Vec<[String; 8]> =
         endpoints.instances.iter().zip(&looks).map(|(instance, look)| row(instance, look, head)).collect();
@@ -37,10 +42,12 @@ struct Look {
     trouble: Option<String>,
     is_writer: bool,
     metrics: Option<Metrics>,
+    /// Up to where the views in a database are folded: what a standby lacks, it lacks of this.
+    folded: Option<f64>,
 }
 
 impl Look {
-    async fn at(instance: &Instance, scraper: &Scraper) -> Self {
+    async fn at(instance: &Instance, scraper: &Scraper, primary: &str) -> Self {
         let is_ours = [COMMAND_SERVICE, QUERY_SERVICE, PROJECTOR, TASK_WORKER].contains(&&*instance.program);
         let metrics = if is_ours { scraper.scrape(&instance.url).await } else { None };
         let is_writer = instance.program == COMMAND_SERVICE && {
@@ -51,8 +58,27 @@ impl Look {
                 .await
                 .is_ok_and(|answer| answer.status().is_success())
         };
-        Self { trouble: trouble(instance).await, is_writer, metrics }
+        let mut trouble = trouble(instance).await;
+        let folded = if instance.program == POSTGRES && trouble.is_none() {
+            let folded = timeout(readiness::CHECK_WITHIN, folded(&instance.url, primary)).await;
+            let folded = folded.context("it does not answer").flatten();
+            folded.inspect_err(|error| trouble = Some(format!("{error:#}"))).ok()
+        } else {
+            None
+        };
+        Self { trouble, is_writer, metrics, folded }
     }
+}
+
+/// A standby knows the primary's password.
+async fn folded(url: &str, primary: &str) -> Result<f64> {
+    let mut url = Url::parse(url)?;
+    let _ = url.set_password(Url::parse(primary)?.password());
+    let mut database = PgConnection::connect(url.as_str()).await?;
+    let sql = "select coalesce(min(position), 0) from checkpoints join views on name = view and views.build = checkpoints.build";
+    let position: i64 = sqlx::query_scalar(sql).fetch_one(&mut database).await?;
+    database.close().await?;
+    Ok(position as f64)
 }
 
 async fn trouble(instance: &Instance) -> Option<String> {
@@ -77,6 +103,7 @@ fn row(instance: &Instance, look: &Look, head: Option<f64>) -> [String; 8] {
         TASK_WORKER => metrics.least("headwater_planner_lag_events").and_then(|lag| Some(head? - lag)),
         _ => None,
     });
+    let position = position.or(look.folded);
     let lag = position.and_then(|position| Some((head? - position).max(0.0)));
     let load = metrics.and_then(|metrics| match instance.program.as_str() {
         TASK_WORKER => Some(format!("{:.0} wait", metrics.total("headwater_tasks_waiting"))),
