@@ -17,7 +17,7 @@ use wire::Wire;
 async fn answers_are_right_while_rows_change_and_the_standby_lags() {
     let place = Place::new(Servers::shared().await).await;
     let standby = Standby::of(&place.servers).await;
-    let url = standby.postgres.database_url(&place.namespace);
+    let url = standby.url_of(&place);
     let nats_url = place.servers.nats.url_as("query-service");
     let queries = place.query_service_with(&nats_url, &["--standby-url", &url]).await;
     let mut world = World::with(place, queries).await;
@@ -88,7 +88,7 @@ impl Failover {
     async fn prepare() -> Self {
         let mut place = Place::new(Arc::new(Servers::start().await)).await;
         let standby = Standby::of(&place.servers).await;
-        let standby_url = standby.postgres.database_url(&place.namespace);
+        let standby_url = standby.url_of(&place);
         let primary = Wire::to(&place.database_url).await;
         place.database_url = primary.instead(&place.database_url);
         let nats_url = place.servers.nats.url_as("query-service");
@@ -128,6 +128,7 @@ async fn answers_are_right_when_a_standby_is_promoted_that_lacks_what_was_commit
     // Commands need no Postgres. Nothing is read meanwhile: what is left is older than what was answered before, and
     // is given again only when the projector says that there is nothing newer, while it folds the rest anew.
     failover.clients.go_on(0, 60).await;
+    failover.clients.until_nothing_is_answered().await;
     failover.clients.forget();
     failover.promote().await;
 }

@@ -135,6 +135,7 @@ macro_rules! service {
 pub struct Place {
     pub servers: Arc<Servers>,
     pub namespace: String,
+    /// As its owner.
     pub database_url: String,
     /// Where command-services keep their state.
     states: tempfile::TempDir,
@@ -158,6 +159,11 @@ impl Place {
     /// A namespace and a database that exist, without any state of a command-service.
     pub fn with(servers: Arc<Servers>, namespace: String, database_url: String) -> Self {
         Self { servers, namespace, database_url, states: temporary_folder().unwrap() }
+    }
+
+    /// As the user that a service is.
+    pub fn database_url_as(&self, service: &str) -> String {
+        self.servers.postgres.url_as(service, &self.database_url)
     }
 
     /// A command-service without any state yet.
@@ -189,7 +195,7 @@ impl Place {
             query_service::Config,
             query_service::serve,
             "--database-url",
-            &self.database_url
+            &self.database_url_as(QUERY_SERVICE)
         )
     }
 
@@ -198,7 +204,8 @@ impl Place {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let ours = ["service", "--namespace", &self.namespace, "--nats-url", nats_url];
-        let database = ["--database-url", &self.database_url];
+        let database_url = self.database_url_as(QUERY_SERVICE);
+        let database = ["--database-url", &database_url];
         let config = query_service::Config::parse_from(ours.iter().chain(&database).chain(settings));
         let shutdown = Shutdown::new();
         let task = tokio::spawn(query_service::serve(listener, config, shutdown.clone()));
@@ -214,7 +221,7 @@ impl Place {
             "--nats-url",
             &self.servers.nats.url_as(QUERY_SERVICE),
             "--database-url",
-            &self.database_url,
+            &self.database_url_as(QUERY_SERVICE),
         ]);
         query_service::Inspector::open(&config).await.unwrap()
     }
@@ -237,7 +244,7 @@ impl Place {
             projector::Config,
             serve,
             "--database-url",
-            &self.database_url,
+            &self.database_url_as(PROJECTOR),
             "--stall-seconds",
             "2",
             "--unknown-events",
@@ -376,7 +383,7 @@ pub async fn verify(place: &Place) {
         least as u64 >= head
     })
     .await;
-    let report = replay::verify(&log, &place.database_url, |_| ()).await.unwrap();
+    let report = replay::verify(&log, &place.database_url_as("replay"), |_| ()).await.unwrap();
     assert!(report.is_clean(), "{report:?}");
 }
 

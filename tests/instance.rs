@@ -99,7 +99,7 @@ impl Instance {
             namespace: place.namespace.clone(),
             nats_url: place.servers.nats.url_as(name),
             nats_monitor_url: place.servers.nats.monitor_url(),
-            database_url: [PROJECTOR, QUERY_SERVICE].contains(&name).then(|| place.database_url.clone()),
+            database_url: [PROJECTOR, QUERY_SERVICE].contains(&name).then(|| place.database_url_as(name)),
             state_folder: state.map(Path::to_owned),
             settings,
             log,

@@ -120,7 +120,7 @@ async fn a_copy_of_the_stopped_servers_folder_is_a_backup_and_a_view_that_is_ahe
     .await;
 
     // The way out of docs/operations.md.
-    let manager = Manager::new(&place.database_url, domain::views::ALL).unwrap();
+    let manager = Manager::new(&place.database_url_as("projector"), domain::views::ALL).unwrap();
     for view in domain::views::ALL {
         let settings = Settings {
             which: Which::New,

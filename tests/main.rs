@@ -43,6 +43,7 @@ mod reading;
 mod rebuild;
 mod refusals;
 mod replaying;
+mod roles;
 mod sample;
 mod seeking;
 mod stack_process;

@@ -200,7 +200,7 @@ impl Scene {
     }
 
     fn manager(&self) -> Manager {
-        Manager::new(&self.place.database_url, ALL).unwrap()
+        Manager::new(&self.place.database_url_as("projector"), ALL).unwrap()
     }
 
     /// Folds another build of the view, and switches to it.

@@ -77,7 +77,7 @@ async fn place() -> Place {
 }
 
 fn manager(place: &Place, views: &'static [Definition]) -> Manager {
-    Manager::new(&place.database_url, views).unwrap()
+    Manager::new(&place.database_url_as("projector"), views).unwrap()
 }
 
 async fn rebuilt(place: &Place, view: &str, settings: Settings) -> anyhow::Result<Rebuilt> {
@@ -679,7 +679,7 @@ async fn the_program_rebuilds_lists_goes_back_and_drops() {
     let path = programs().await.join("projector");
     let run = async |arguments: &[&str], needs_log: bool| {
         let mut command = Command::new(&path);
-        command.args(arguments).args(["--database-url", &place.database_url]);
+        command.args(arguments).args(["--database-url", &place.database_url_as("projector")]);
         if needs_log {
             command.args([
                 "--nats-url",

@@ -2,6 +2,7 @@
 
 use sqlx::{Connection, PgConnection};
 use stack::servers::{Postgres, ServerConfig, temporary_folder};
+use stack::services::QUERY_SERVICE;
 use tempfile::TempDir;
 
 use crate::harness::{Place, Servers, until};
@@ -17,6 +18,11 @@ impl Standby {
         let folder = temporary_folder().unwrap();
         let config = ServerConfig::within(folder.path()).unwrap();
         Self { postgres: servers.postgres.standby(config).await.unwrap(), _folder: folder }
+    }
+
+    /// Its copy of a place's database, as the user that a query-service is.
+    pub fn url_of(&self, place: &Place) -> String {
+        self.postgres.url_as(QUERY_SERVICE, &self.postgres.database_url(&place.namespace))
     }
 
     /// From now on it stays as it is; what its primary writes waits.

@@ -1,10 +1,11 @@
 //! The registry: which builds a view has, and which of them is read.
 //!
 //! A build is one folding of a view from the whole log: a table and a checkpoint. A new one is folded beside
-//! the one in use, and takes its place in one transaction.
+//! the one in use, and takes its place in one transaction. Tables are made, emptied and dropped by functions of the
+//! database (`migrations/`), because a projector itself may not.
 
 use event_log::Checkpoint;
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::PgConnection;
 
 use crate::view::ViewError;
 
@@ -88,55 +89,15 @@ pub async fn find(connection: &mut PgConnection, view: &str, number: i32) -> Res
 
 /// Makes a build with an empty table like that of the build in use.
 pub async fn create(connection: &mut PgConnection, view: &str, version: i32) -> Result<Build, ViewError> {
-    let mut transaction = connection.begin().await?;
-    // Locks the view's row, so that two who do this at once get two numbers.
-    let model: String =
-        sqlx::query_scalar("select quote_ident(table_name) from views where name = $1 for update")
-            .bind(view)
-            .fetch_one(&mut *transaction)
-            .await?;
-    let number: i32 = sqlx::query_scalar("select max(build) + 1 from builds where view = $1")
-        .bind(view)
-        .fetch_one(&mut *transaction)
-        .await?;
-    let table = format!("{view}_{number}");
-    let quoted: String =
-        sqlx::query_scalar("select quote_ident($1)").bind(&table).fetch_one(&mut *transaction).await?;
-    // Safe: Postgres quoted both names.
-    let create = AssertSqlSafe(format!("create table {quoted} (like {model} including all)"));
-    sqlx::query(create).execute(&mut *transaction).await?;
-    sqlx::query("select register_build($1, $2, $3)")
-        .bind(view)
-        .bind(version)
-        .bind(&table)
-        .execute(&mut *transaction)
-        .await?;
-    transaction.commit().await?;
+    let create = sqlx::query_scalar("select create_build($1, $2)").bind(view).bind(version);
+    let number: i32 = create.fetch_one(&mut *connection).await?;
     find(connection, view, number).await
 }
 
 /// Empties a build that nobody reads: it is folded from the start of the log again.
 pub async fn begin_anew(connection: &mut PgConnection, view: &str, build: &Build) -> Result<(), ViewError> {
-    let mut transaction = connection.begin().await?;
-    let reset = sqlx::query(
-        "update checkpoints c set position = 0, frame_sequence = 0, frame_id = null
-         from builds b
-         where c.view = $1 and c.build = $2 and b.view = c.view and b.build = c.build and b.used_at is null",
-    );
-    if reset.bind(view).bind(build.number).execute(&mut *transaction).await?.rows_affected() != 1 {
-        return Err(ViewError::Fenced);
-    }
-    sqlx::query("delete from quarantine where view = $1 and build = $2")
-        .bind(view)
-        .bind(build.number)
-        .execute(&mut *transaction)
-        .await?;
-    let quoted: String =
-        sqlx::query_scalar("select quote_ident($1)").bind(&build.table).fetch_one(&mut *transaction).await?;
-    // Safe: Postgres quoted the name.
-    sqlx::query(AssertSqlSafe(format!("truncate {quoted}"))).execute(&mut *transaction).await?;
-    transaction.commit().await?;
-    Ok(())
+    let empty = sqlx::query_scalar("select empty_build($1, $2)").bind(view).bind(build.number);
+    if empty.fetch_one(connection).await? { Ok(()) } else { Err(ViewError::Fenced) }
 }
 
 /// Begins a new term of the view: what was read in the term before says nothing about the rows from now on.
@@ -177,22 +138,9 @@ pub async fn switch(
 
 /// Drops a build that is not in use, with its table.
 pub async fn drop_build(connection: &mut PgConnection, view: &str, build: &Build) -> Result<(), ViewError> {
-    let mut transaction = connection.begin().await?;
-    let deleted = sqlx::query(
-        "delete from builds b using views v
-         where b.view = $1 and b.build = $2 and v.name = b.view and v.build <> b.build",
-    )
-    .bind(view)
-    .bind(build.number)
-    .execute(&mut *transaction)
-    .await?;
-    if deleted.rows_affected() != 1 {
-        return Err(ViewError::Registry(format!("build {} of {view} is in use", build.number)));
+    let drop = sqlx::query_scalar("select drop_build($1, $2)").bind(view).bind(build.number);
+    if drop.fetch_one(connection).await? {
+        return Ok(());
     }
-    let quoted: String =
-        sqlx::query_scalar("select quote_ident($1)").bind(&build.table).fetch_one(&mut *transaction).await?;
-    // Safe: Postgres quoted the name.
-    sqlx::query(AssertSqlSafe(format!("drop table {quoted}"))).execute(&mut *transaction).await?;
-    transaction.commit().await?;
-    Ok(())
+    Err(ViewError::Registry(format!("build {} of {view} is in use", build.number)))
 }

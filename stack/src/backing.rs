@@ -62,14 +62,20 @@ impl Backing {
         self.nats.monitor_url()
     }
 
-    /// Of the primary.
+    /// Of the primary, for whoever operates it.
     pub fn database_url(&self) -> String {
         self.postgres.url()
     }
 
-    /// The region and the URL of each.
+    /// Of the primary, for a service.
+    pub fn database_url_as(&self, service: Service) -> String {
+        self.postgres.url_as(service.name(), &self.postgres.url())
+    }
+
+    /// The region of each, and its URL for query-services.
     pub fn standbys(&self) -> Vec<(String, String)> {
-        self.standbys.iter().map(|(region, standby)| (region.clone(), standby.url())).collect()
+        let url = |standby: &Postgres| standby.url_as(Service::Query.name(), &standby.url());
+        self.standbys.iter().map(|(region, standby)| (region.clone(), url(standby))).collect()
     }
 
     /// Gives them to the supervisor, and tells what there is; all that is central is in this region.

@@ -36,7 +36,10 @@ pub struct Surroundings {
     pub nats_monitor_url: String,
     /// Servers that keep a copy of each stream.
     pub log_replicas: usize,
+    /// For whoever operates it.
     pub database_url: String,
+    /// Likewise.
+    pub database_urls: BTreeMap<Service, String>,
     pub standbys: Vec<Standby>,
     /// The first is where everything central is.
     pub regions: Vec<String>,
@@ -202,7 +205,6 @@ impl<'a> Fleet<'a> {
     fn program(&self, member: &Member) -> Result<Program> {
         let Surroundings { log_replicas, regions, mail, .. } = &self.surroundings;
         let log_replicas = log_replicas.to_string();
-        let mut database_url = None;
         let mut state_folder = None;
         let mut settings = Vec::new();
         match member.service {
@@ -212,11 +214,10 @@ impl<'a> Fleet<'a> {
                 settings.push(("HEADWATER_LOG_REPLICAS", log_replicas));
             }
             Service::Query => {
-                database_url = Some(self.surroundings.database_url.clone());
                 settings.push(("HEADWATER_REGION", member.region.clone()));
                 settings.extend(self.standby(member).map(|url| ("HEADWATER_STANDBY_URL", url)));
             }
-            Service::Projector => database_url = Some(self.surroundings.database_url.clone()),
+            Service::Projector => {}
             Service::TaskWorker => {
                 settings.push(("HEADWATER_REGIONS", regions.join(",")));
                 settings.push(("HEADWATER_TASK_REPLICAS", log_replicas));
@@ -229,7 +230,7 @@ impl<'a> Fleet<'a> {
             namespace: self.surroundings.namespace.clone(),
             nats_url: self.surroundings.nats_urls[&member.service].clone(),
             nats_monitor_url: self.surroundings.nats_monitor_url.clone(),
-            database_url,
+            database_url: self.surroundings.database_urls.get(&member.service).cloned(),
             state_folder,
             settings: settings.into_iter().map(|(name, value)| (name, value.into())).collect(),
             log: self.data.fresh_log(&member.name())?,

@@ -177,6 +177,10 @@ async fn run(options: &Options, scale: &Scale, data: &DataFolder, supervisor: &m
         nats_monitor_url: backing.nats_monitor_url(),
         log_replicas: options.nats_nodes.min(LOG_REPLICAS_MAX),
         database_url: backing.database_url(),
+        database_urls: [Service::Projector, Service::Query]
+            .into_iter()
+            .map(|service| (service, backing.database_url_as(service)))
+            .collect(),
         standbys: backing.standbys().into_iter().map(|(region, url)| Standby { region, url }).collect(),
         regions: options.regions.clone(),
         mail: options.mail_target(data),

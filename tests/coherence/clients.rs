@@ -115,6 +115,18 @@ impl Clients {
         }
     }
 
+    /// Waits until nothing is given any more, not even from memory.
+    pub async fn until_nothing_is_answered(&self) {
+        let http = reqwest::Client::new();
+        for (path, _) in &self.shared.questions {
+            let url = format!("{}{path}", self.shared.queries);
+            until(&format!("{path} is not answered"), async || {
+                http.get(&url).send().await.unwrap().status().is_server_error()
+            })
+            .await;
+        }
+    }
+
     /// From here on they may be given what is older than what they were given before.
     pub fn forget(&self) {
         self.shared.generation.fetch_add(1, Ordering::Relaxed);

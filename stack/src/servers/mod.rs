@@ -19,6 +19,7 @@ mod nats_cluster;
 mod nats_files;
 mod nats_users;
 mod postgres;
+mod postgres_users;
 pub(crate) mod unprivileged;
 mod version;
 pub(crate) mod wheel;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::cluster::Cluster;
+use super::postgres_users::Users;
 use super::{STOP_WITHIN, ServerConfig, locate};
 use crate::process::Signal;
 use crate::program::{Program, Running};
@@ -30,26 +31,30 @@ pub struct Postgres {
     password: String,
     port: u16,
     settings: Vec<(String, String)>,
+    users: Option<Users>,
 }
 
 impl Postgres {
     /// Starts the server over the database cluster in its folder, which is made when missing, and waits until it
-    /// serves. `settings` are added to the server's defaults.
+    /// serves. `settings` are added to the server's defaults. The services' users are made.
     pub async fn start(config: ServerConfig, settings: &[(&str, &str)]) -> Result<Self> {
         let bin = locate::postgres_bin().await?;
         let cluster = Cluster::open(&bin, &config).await?;
-        Self::run(bin, cluster, config, settings).await
+        let server = Self::run(bin, cluster, config, settings).await?;
+        let users = Users::make(&server.url()).await?;
+        Ok(Self { users: Some(users), ..server })
     }
 
     /// Copies this server, which must run, into a folder of its own, where a copy from before is replaced, and starts
-    /// a standby over the copy: it follows this server, has the same settings and the same password, and can only be
+    /// a standby over the copy: it follows this server, has the same settings and the same users, and can only be
     /// read from.
     pub async fn standby(&self, config: ServerConfig) -> Result<Self> {
         let cluster = Cluster::copy(&self.bin, &config, self.port, &self.password).await?;
         // Some, such as the number of connections, may not be lower than those of the primary.
         let settings = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let settings: Vec<_> = settings.chain([FIND_PRIMARY_EVERY]).collect();
-        Self::run(self.bin.clone(), cluster, config, &settings).await
+        let standby = Self::run(self.bin.clone(), cluster, config, &settings).await?;
+        Ok(Self { users: self.users.clone(), ..standby })
     }
 
     async fn run(
@@ -89,6 +94,7 @@ impl Postgres {
             password: cluster.password,
             port: config.port,
             settings: settings.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            users: None,
         })
     }
 
@@ -100,6 +106,11 @@ impl Postgres {
     /// The URL of another database on this server, as its superuser.
     pub fn database_url(&self, database: &str) -> String {
         format!("postgres://headwater:{}@127.0.0.1:{}/{database}", self.password, self.port)
+    }
+
+    /// The URL of one of its databases as the user of a service.
+    pub fn url_as(&self, user: &str, url: &str) -> String {
+        self.users.as_ref().map_or_else(|| url.to_owned(), |users| users.instead(url, user))
     }
 
     /// Another of PostgreSQL's programs, such as `pgbench`, told to connect to this database as the superuser.

@@ -22,34 +22,11 @@ impl Rebuild<'_> {
         if build.checkpoint.frame_sequence > 0 {
             return Ok(());
         }
-        let mut transaction = within(ANSWER_TIMEOUT, connection.begin()).await?;
-        // Those that rows are found by while folding stay, and those that keep a constraint.
-        let indexes: Vec<(String, String)> = within(
-            ANSWER_TIMEOUT,
-            sqlx::query_as(
-                "select i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid)
-                 from pg_index i
-                 left join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-                 where i.indrelid = to_regclass(quote_ident($1)) and (a.attname = any($2)) is not true
-                   and not exists (select from pg_constraint c where c.conindid = i.indexrelid)",
-            )
-            .bind(&build.table)
-            .bind(self.definition.found_by)
-            .fetch_all(&mut *transaction),
-        )
-        .await?;
-        for (index, _) in &indexes {
-            // Safe: Postgres quoted the name.
-            let drop = AssertSqlSafe(format!("drop index {index}"));
-            within(ANSWER_TIMEOUT, sqlx::query(drop).execute(&mut *transaction)).await?;
-        }
-        let statements: Vec<String> = indexes.into_iter().map(|(_, statement)| statement).collect();
-        let note = sqlx::query(
-            "update builds set indexes_to_make = indexes_to_make || $1 where view = $2 and build = $3",
-        );
-        let note = note.bind(statements).bind(self.definition.name).bind(build.number);
-        within(ANSWER_TIMEOUT, note.execute(&mut *transaction)).await?;
-        within(ANSWER_TIMEOUT, transaction.commit()).await
+        let leave_out = sqlx::query("select leave_out_indexes($1, $2, $3)");
+        let leave_out =
+            leave_out.bind(self.definition.name).bind(build.number).bind(self.definition.found_by);
+        within(ANSWER_TIMEOUT, leave_out.execute(connection)).await?;
+        Ok(())
     }
 
     pub(super) async fn make_indexes(
@@ -72,13 +49,8 @@ impl Rebuild<'_> {
             let patience = "select set_config('statement_timeout', '0', true),
                                    set_config('maintenance_work_mem', '128MB', true)";
             sqlx::query(patience).execute(&mut *transaction).await?;
-            // Safe: it is what Postgres said of an index of this very table.
-            sqlx::query(AssertSqlSafe(statement.as_str())).execute(&mut *transaction).await?;
-            let made = sqlx::query(
-                "update builds set indexes_to_make = array_remove(indexes_to_make, $1) where view = $2 and build = $3",
-            );
-            let made = made.bind(statement).bind(view).bind(build.number);
-            within(ANSWER_TIMEOUT, made.execute(&mut *transaction)).await?;
+            let make = sqlx::query("select make_index($1, $2, $3)");
+            make.bind(view).bind(build.number).bind(statement).execute(&mut *transaction).await?;
             within(ANSWER_TIMEOUT, transaction.commit()).await?;
         }
         // Quoted by Postgres. A table without statistics would be read by the wrong plans at first.
