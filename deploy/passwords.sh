@@ -6,9 +6,10 @@ set -eu
 
 password() { printf 'p%s' "$(head -c 24 /dev/urandom | od -An -v -tx1 | tr -d ' \n')"; }
 
-for user in POSTGRES NATS_ADMIN NATS_SYSTEM NATS_ROUTES NATS_REGION NATS_REPLAY NATS_COMMAND_SERVICE NATS_PROJECTOR NATS_QUERY_SERVICE NATS_TASK_WORKER; do
-    case $user in
-    NATS_*) printf 'NATS_PASSWORD_%s=%s\n' "${user#NATS_}" "$(password)" ;;
-    *) printf '%s_PASSWORD=%s\n' "$user" "$(password)" ;;
-    esac
+for user in ADMIN SYSTEM ROUTES REGION REPLAY COMMAND_SERVICE PROJECTOR QUERY_SERVICE TASK_WORKER; do
+    echo "NATS_PASSWORD_$user=$(password)"
+done
+echo "POSTGRES_PASSWORD=$(password)" # of the owner
+for user in PROJECTOR QUERY_SERVICE REPLAY; do
+    echo "POSTGRES_PASSWORD_$user=$(password)"
 done

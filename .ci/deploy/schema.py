@@ -8,7 +8,7 @@ from findings import wrong
 
 KUBERNETES = "1.37"
 KNOWN = yaml.safe_load(Path(__file__).with_name("known.yaml").read_text())
-TYPES = {"int": int, "str": str}
+TYPES = {"bool": bool, "int": int, "str": str}
 
 
 def check(where, manifest):
