@@ -34,6 +34,7 @@ mod nats_tls;
 mod openapi;
 mod permissions;
 mod plans;
+mod postgres_tls;
 mod processes;
 mod projector;
 mod projector_storm;
