@@ -10,7 +10,10 @@ use std::{
 use stack::sample::{self, Sample};
 use tokio::{process::Command, sync::OnceCell};
 
-use crate::harness::{World, programs};
+use crate::{
+    harness::{World, programs},
+    replaying::sql,
+};
 
 /// A log with the sample in it, and a folder to work in.
 struct Desk {
@@ -28,11 +31,16 @@ impl Desk {
     /// Runs a script, and gives what it printed.
     async fn run(&self, program: &str, arguments: &[&str], script: &str) -> String {
         let path = std::env::var("PATH").unwrap();
+        // Its program has the same name.
+        let with_sql = match script.contains("replay sql").then(sql::program).flatten() {
+            Some(program) => format!("{}:", program.parent().unwrap().display()),
+            None => String::new(),
+        };
         let output = Command::new(program)
             .args(arguments)
             .arg(script)
             .current_dir(self.folder.path())
-            .env("PATH", format!("{}:{path}", programs().await.display()))
+            .env("PATH", format!("{with_sql}{}:{path}", programs().await.display()))
             .env("PYTHONPATH", packages().await)
             .env("PYTHONNOUSERSITE", "1")
             .env("NATS_URL", self.world.place.servers.nats.url())
@@ -49,6 +57,9 @@ impl Desk {
     }
 
     async fn block(&self, Block { language, text }: &Block) -> String {
+        if text.contains("replay sql") && sql::program().is_none() {
+            return String::new();
+        }
         match language.as_str() {
             "sh" => self.run("bash", &["-euo", "pipefail", "-c"], text).await,
             "python" => self.run("python3", &["-c"], text).await,

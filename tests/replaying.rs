@@ -2,7 +2,10 @@
 
 mod as_of;
 mod exports;
+mod mirror;
 mod outcomes;
+mod signals;
+pub mod sql;
 mod storm;
 mod verdicts;
 
@@ -21,6 +24,9 @@ use crate::{
     harness::{Place, Servers, programs},
     written_log::{Log, cancelled, closed, event, placed, registered, renamed},
 };
+
+/// Pieces of 1 MiB hold about half of them.
+const MANY_EVENTS: u64 = 6_000;
 
 /// A log, and a folder for files.
 struct Desk {
@@ -51,6 +57,29 @@ struct Said {
     err: String,
 }
 
+impl Said {
+    async fn by(command: &mut Command) -> Self {
+        let output = command.output().await.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// Could not be done, for this reason.
+    fn fails(&self, words: &str) {
+        self.ends(3, words);
+    }
+
+    /// Was asked for in a way that is to be mended.
+    fn is_misused(&self, words: &str) {
+        self.ends(2, words);
+    }
+
+    fn ends(&self, code: i32, words: &str) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(self.err.contains(words) && self.err.starts_with("replay: "), "no `{words}` in {self:?}");
+    }
+}
+
 impl Desk {
     async fn new() -> Self {
         let place = Place::new(Servers::shared().await).await;
@@ -65,15 +94,30 @@ impl Desk {
         desk
     }
 
+    /// With more events than are read in one piece, so that whoever reads slowly is in the middle of it for long.
+    async fn with_many_events() -> Self {
+        let mut desk = Self::new().await;
+        desk.append_frames(MANY_EVENTS, 500).await;
+        desk
+    }
+
     async fn append_story(&mut self, events: u64) {
+        self.append_frames(events, 7).await;
+    }
+
+    async fn append_frames(&mut self, events: u64, a_frame: usize) {
         let story: Vec<Value> = (self.next()..self.next() + events).map(story).collect();
-        for frame in story.chunks(7) {
+        for frame in story.chunks(a_frame) {
             self.append(frame).await;
         }
     }
 
     async fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(programs().await.join("replay"));
+        self.command_of(&programs().await.join("replay"), arguments)
+    }
+
+    fn command_of(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(arguments).current_dir(self.folder.path()).kill_on_drop(true);
         command.args(["--namespace", self.log.log.namespace(), "--nats-url", &self.place.servers.nats.url()]);
         command.env_remove("HEADWATER_MASK_KEY").stdin(Stdio::null());
@@ -85,9 +129,7 @@ impl Desk {
     }
 
     async fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Said {
-        let output = self.command(arguments).await.envs(variables.iter().copied()).output().await.unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+        Said::by(self.command(arguments).await.envs(variables.iter().copied())).await
     }
 
     /// Runs what is to end well.

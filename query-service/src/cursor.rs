@@ -96,4 +96,19 @@ mod tests {
         assert!(is_refused(&encode(&place(), "q"), "q", 1));
         assert!(is_refused(&encode(&["a\0".into()], "q"), "q", 1));
     }
+
+    #[test]
+    fn every_place_is_named_again_and_whatever_is_no_cursor_is_refused() {
+        arbtest::arbtest(|chance| {
+            let place: Vec<String> = chance.arbitrary()?;
+            let query: String = chance.arbitrary()?;
+            let text = encode(&place, &query);
+            match place.iter().any(|value| value.contains('\0')) {
+                true => assert!(is_refused(&text, &query, place.len())),
+                false => assert_eq!(decode(&text, &query, place.len()).ok(), Some(place)),
+            }
+            assert!(is_refused(chance.arbitrary()?, &query, 1));
+            Ok(())
+        });
+    }
 }

@@ -111,4 +111,23 @@ mod tests {
         let parameters = Parameters::parse("a%5Bgt%5D=x%26y&cursor=old&limit=2").expect("valid");
         assert_eq!(parameters.with("cursor", "new"), "a%5Bgt%5D=x%26y&limit=2&cursor=new");
     }
+
+    #[test]
+    fn whatever_comes_is_read_or_refused_and_can_be_written_again() {
+        arbtest::arbtest(|chance| {
+            let query: &str = chance.arbitrary()?;
+            if let Ok(parameters) = Parameters::parse(query) {
+                let (name, value): (String, String) = chance.arbitrary()?;
+                if name.contains('\0') || value.contains('\0') {
+                    return Ok(());
+                }
+                let again = Parameters::parse(&parameters.with(&name, &value)).expect("valid").0;
+                let mut expected = parameters.0;
+                expected.retain(|(other, _)| *other != name);
+                expected.push((name, value));
+                assert_eq!(again, expected, "{query}");
+            }
+            Ok(())
+        });
+    }
 }

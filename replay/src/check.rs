@@ -45,7 +45,7 @@ impl Findings {
 pub async fn check(source: impl Into<Source>, progress: impl Fn(u64)) -> Result<Findings, LogError> {
     let source = source.into();
     let mut inspector = source.log.inspect().await?;
-    let mut pace = source.pace();
+    let pace = source.pace.clone();
     let (sender, mut batches) = mpsc::channel(BATCHES_AHEAD);
     let reading = tokio::spawn(async move {
         while let Some(inspected) = inspector.next().await? {

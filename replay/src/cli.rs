@@ -1,8 +1,11 @@
 //! What people type, and what they get to see.
 
+mod destination;
 pub mod export;
 pub mod look;
 mod progress;
+pub mod signals;
+pub mod sql;
 pub mod verdict;
 pub mod view;
 
@@ -12,7 +15,7 @@ use clap_complete::Shell;
 use domain::Kind;
 use event_log::{EventLog, LogError, Target};
 use replay::{
-    Source,
+    Pace, Source,
     filter::Filter,
     mask::{MaskKey, Privacy},
     moment,
@@ -35,11 +38,12 @@ Examples:
   replay export --out history                        all events as Parquet, a folder for each event type
   replay export --out history                        the same again: adds what is new since
   replay view customers --as-of 2026-01-31 --out january.csv
+  replay sql 'select day, orders from daily_sales'   any question, without files
   replay history account 018f6d6e-5c1e-7d2a-b8a1-0c7f6f0f4c11
   replay verify && replay check                      do the views follow from the log, is the log whole?
 
 Exit codes:
-  0 fine   1 something differs, or was not found   2 wrong usage
+  0 fine   1 something differs, or was not found   2 wrong usage: something that was typed is to be mended
   3 it could not be done: the log, the database or the disk   130 stopped by Ctrl-C
 
 docs/analysts.md shows what to do with the files in DuckDB, Polars and pandas.";
@@ -86,6 +90,8 @@ pub enum Command {
     Export(export::Options),
     /// Fold a view from the log, as of now or of any moment before, into a table or a file.
     View(view::Options),
+    /// Ask in SQL: of the events, a table for each type, and of the views, all as of one moment; read only.
+    Sql(sql::Options),
     /// Count what is in the log, by aggregate and event type.
     Streams {
         /// One JSON object a line.
@@ -198,7 +204,7 @@ pub async fn connect(place: &Place) -> Result<Source> {
     }
     // Asked once, so that whoever names another log than there is learns it at once.
     match log.last_sequence().await {
-        Ok(_) => Ok(Source { log, max_rate: place.max_rate }),
+        Ok(_) => Ok(Source { log, pace: Pace::new(place.max_rate) }),
         Err(error @ LogError::Unavailable(_)) => Err(anyhow::anyhow!(
             "{error}; there must be a log of the namespace `{}` (--namespace, HEADWATER_NAMESPACE)",
             place.namespace

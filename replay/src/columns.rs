@@ -37,7 +37,12 @@ pub struct Columns {
 impl Columns {
     /// For objects of this schema; at most `rows` of them at once.
     pub fn of(schema: &Value, rows: usize) -> Result<Self> {
-        let nested = fields(schema)?;
+        Self::some_of(schema, rows, |_| true)
+    }
+
+    /// The same, but only the columns whose number is wanted are made.
+    pub fn some_of(schema: &Value, rows: usize, is_wanted: impl Fn(usize) -> bool) -> Result<Self> {
+        let nested = wanted_fields(&fields(schema)?, &mut (0..).map(is_wanted));
         let mut flat = Vec::new();
         flatten_fields("", &nested, false, &mut flat);
         let decoder =
@@ -47,6 +52,9 @@ impl Columns {
 
     /// Takes one object.
     pub fn push(&mut self, object: &str) -> Result<()> {
+        if self.fields.is_empty() {
+            return Ok(());
+        }
         let read = self.decoder.decode(object.as_bytes())?;
         if read < object.len() {
             bail!("more rows than there is room for");
@@ -184,6 +192,24 @@ fn metadata(schema: &Value) -> HashMap<String, String> {
     metadata
 }
 
+/// What is left of the fields if each that becomes a column takes the next answer.
+fn wanted_fields(fields: &Fields, wanted: &mut impl Iterator<Item = bool>) -> Fields {
+    let mut left = Vec::new();
+    for field in fields {
+        match field.data_type() {
+            DataType::Struct(inner) => {
+                let inner = wanted_fields(inner, wanted);
+                if !inner.is_empty() {
+                    left.push(Arc::new(field.as_ref().clone().with_data_type(DataType::Struct(inner))));
+                }
+            }
+            _ if wanted.next() == Some(true) => left.push(field.clone()),
+            _ => {}
+        }
+    }
+    left.into()
+}
+
 fn flatten_fields(prefix: &str, fields: &Fields, may_be_missing: bool, flat: &mut Vec<FieldRef>) {
     for field in fields {
         let name = format!("{prefix}{}", field.name());
@@ -252,6 +278,27 @@ mod tests {
             (nulls(&arrays[0]), nulls(&arrays[1])),
             (vec![false, true, true], vec![true, false, true])
         );
+    }
+
+    #[test]
+    fn only_the_columns_that_are_wanted_are_made_and_they_are_the_same() {
+        let inner =
+            json!({"type": "object", "properties": {"m": {"type": "integer"}, "n": {"type": "integer"}}});
+        let schema = json!({"properties": {"a": {"anyOf": [inner, {"type": "null"}]}, "b": {"type": "string"},
+            "c": {"type": "integer"}}});
+        let rows = [json!({"a": {"m": 1, "n": 2}, "b": "x", "c": 3}), json!({"b": "y"})];
+        let (all_fields, all) = columns(schema.clone(), &rows);
+        for wanted in 0..1 << all.len() {
+            let is_wanted = |column: usize| wanted & (1 << column) != 0;
+            let mut some = Columns::some_of(&schema, 100, is_wanted).unwrap();
+            rows.iter().for_each(|row| some.push(&row.to_string()).unwrap());
+            let expected: Vec<usize> = (0..all.len()).filter(|column| is_wanted(*column)).collect();
+            assert!(some.fields.iter().eq(expected.iter().map(|column| &all_fields[*column])), "{wanted:b}");
+            assert!(
+                some.take().unwrap().iter().eq(expected.iter().map(|column| &all[*column])),
+                "{wanted:b}"
+            );
+        }
     }
 
     #[test]

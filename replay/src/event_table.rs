@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use arrow_array::{
-    ArrayRef, Int32Array, RecordBatch, StringArray,
+    ArrayRef, RecordBatch, RecordBatchOptions, StringArray,
     builder::{Int32Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder},
 };
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -42,30 +42,36 @@ pub fn event_types() -> Vec<EventType> {
 
 /// Collects the events of one type.
 pub struct EventTable {
-    aggregate: &'static str,
     event_type: String,
     pub schema: SchemaRef,
-    envelope: EnvelopeColumns,
+    envelope: Vec<(FieldRef, EnvelopeColumn)>,
     data: Columns,
     rows: usize,
 }
 
 impl EventTable {
     pub fn new(event_type: &EventType) -> Result<Self> {
-        let data = Columns::of(&event_type.schema, ROWS_MAX)
-            .with_context(|| format!("{} has no columns", event_type.name))?;
-        let mut fields = envelope_fields();
-        let named = |field: &FieldRef| match fields.iter().any(|other| other.name() == field.name()) {
+        Self::some_of(event_type, |_| true)
+    }
+
+    /// With only the columns whose number is wanted.
+    pub fn some_of(event_type: &EventType, is_wanted: impl Fn(usize) -> bool) -> Result<Self> {
+        let envelope = envelope(event_type);
+        let of_envelope = envelope.len();
+        let named = |field: &FieldRef| match envelope.iter().any(|(other, _)| other.name() == field.name()) {
             true => Arc::new(field.as_ref().clone().with_name(format!("data_{}", field.name()))),
             false => field.clone(),
         };
+        let data = Columns::some_of(&event_type.schema, ROWS_MAX, |column| is_wanted(of_envelope + column))
+            .with_context(|| format!("{} has no columns", event_type.name))?;
         let of_data: Vec<FieldRef> = data.fields.iter().map(named).collect();
-        fields.extend(of_data);
+        let wanted = envelope.into_iter().enumerate().filter(|(column, _)| is_wanted(*column));
+        let envelope: Vec<_> = wanted.map(|(_, column)| column).collect();
+        let fields: Vec<FieldRef> = envelope.iter().map(|(field, _)| field.clone()).chain(of_data).collect();
         Ok(Self {
-            aggregate: event_type.kind.name(),
             event_type: event_type.name.clone(),
             schema: Arc::new(Schema::new(fields)),
-            envelope: EnvelopeColumns::default(),
+            envelope,
             data,
             rows: 0,
         })
@@ -73,11 +79,14 @@ impl EventTable {
 
     /// Takes an event, and gives a batch whenever one is full.
     pub fn push(&mut self, envelope: &Envelope, recorded: &Recorded) -> Result<Option<RecordBatch>> {
-        // As this version of the application writes it, whatever version it was written in.
-        let (_, data) = recorded.event.encode();
-        let place = || format!("event {} ({}) does not fit its columns", envelope.position, self.event_type);
-        self.data.push(data.get()).with_context(place)?;
-        self.envelope.push(envelope, recorded)?;
+        if !self.data.fields.is_empty() {
+            // As this version of the application writes it, whatever version it was written in.
+            let (_, data) = recorded.event.encode();
+            let place =
+                || format!("event {} ({}) does not fit its columns", envelope.position, self.event_type);
+            self.data.push(data.get()).with_context(place)?;
+        }
+        self.envelope.iter_mut().try_for_each(|(_, column)| column.push(envelope, recorded))?;
         self.rows += 1;
         if self.rows < ROWS_MAX { Ok(None) } else { self.take() }
     }
@@ -87,77 +96,83 @@ impl EventTable {
         if self.rows == 0 {
             return Ok(None);
         }
-        let mut columns = self.envelope.take(self.aggregate, &self.event_type, self.rows);
+        let mut columns: Vec<ArrayRef> =
+            self.envelope.iter_mut().map(|(_, column)| column.take(self.rows)).collect();
         let data = self.data.take().with_context(|| format!("events of {} do not fit", self.event_type))?;
         columns.extend(data);
-        self.rows = 0;
-        Ok(Some(RecordBatch::try_new(self.schema.clone(), columns)?))
+        // A table of no columns has rows, too.
+        let options = RecordBatchOptions::new().with_row_count(Some(std::mem::take(&mut self.rows)));
+        Ok(Some(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?))
     }
 }
 
 /// What every event has. A column of its data with one of these names is called `data_…` instead. The hash of the
 /// command is left out: it would tell who guesses an email address that the guess is right.
-fn envelope_fields() -> Vec<FieldRef> {
-    let text = |name: &str, nullable| Field::new(name, DataType::Utf8, nullable);
-    let personal = |field: Field| field.with_metadata([(PERSONAL_KEY.to_owned(), "true".to_owned())].into());
-    let fields = [
-        Field::new("position", DataType::Int64, false),
-        Field::new("time", moment(), false),
-        text("aggregate", false),
-        text("aggregate_id", false),
-        text("event_type", false),
-        Field::new("event_version", DataType::Int32, false),
-        Field::new("previous", DataType::Int64, false),
-        personal(text("actor", true)),
-        personal(text("idempotency_key", true)),
-        text("correlation_id", true),
-        text("causation_id", true),
-        text("traceparent", true),
+fn envelope(event_type: &EventType) -> Vec<(FieldRef, EnvelopeColumn)> {
+    let required = |name: &str, data_type, column| (Field::new(name, data_type, false), column);
+    let optional = |name: &str, value| {
+        (Field::new(name, DataType::Utf8, true), EnvelopeColumn::Optional(value, StringBuilder::new()))
+    };
+    let personal = |(field, column): (Field, _)| {
+        (field.with_metadata([(PERSONAL_KEY.to_owned(), "true".to_owned())].into()), column)
+    };
+    let aggregate = event_type.kind.name().to_owned();
+    let columns = [
+        required("position", DataType::Int64, EnvelopeColumn::Position(Int64Builder::new())),
+        required("time", moment(), EnvelopeColumn::Time(TimestampMicrosecondBuilder::new())),
+        required("aggregate", DataType::Utf8, EnvelopeColumn::Same(aggregate)),
+        required("aggregate_id", DataType::Utf8, EnvelopeColumn::Id(StringBuilder::new())),
+        required("event_type", DataType::Utf8, EnvelopeColumn::Same(event_type.name.clone())),
+        required("event_version", DataType::Int32, EnvelopeColumn::Version(Int32Builder::new())),
+        required("previous", DataType::Int64, EnvelopeColumn::Previous(Int64Builder::new())),
+        personal(optional("actor", |event| event.actor.as_deref())),
+        personal(optional("idempotency_key", |event| event.idempotencykey.as_deref())),
+        optional("correlation_id", |event| event.correlationid.as_deref()),
+        optional("causation_id", |event| event.causationid.as_deref()),
+        optional("traceparent", |event| event.traceparent.as_deref()),
     ];
-    fields.into_iter().map(Arc::new).collect()
+    columns.into_iter().map(|(field, column)| (Arc::new(field), column)).collect()
 }
 
-#[derive(Default)]
-struct EnvelopeColumns {
-    position: Int64Builder,
-    time: TimestampMicrosecondBuilder,
-    id: StringBuilder,
-    version: Int32Builder,
-    previous: Int64Builder,
-    /// Actor, idempotency key, correlation, causation, traceparent.
-    optional: [StringBuilder; 5],
+enum EnvelopeColumn {
+    Position(Int64Builder),
+    Time(TimestampMicrosecondBuilder),
+    /// Of all events of the table.
+    Same(String),
+    Id(StringBuilder),
+    Version(Int32Builder),
+    Previous(Int64Builder),
+    Optional(fn(&Envelope) -> Option<&str>, StringBuilder),
 }
 
-impl EnvelopeColumns {
+impl EnvelopeColumn {
     fn push(&mut self, envelope: &Envelope, recorded: &Recorded) -> Result<()> {
-        self.position.append_value(i64::try_from(envelope.position)?);
-        self.time.append_value(recorded.time.micros());
-        self.id.append_value(envelope.subject.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()));
-        // It was read by its version, so it has one.
-        self.version.append_value(envelope.version().unwrap_or(0).cast_signed());
-        self.previous.append_value(i64::try_from(envelope.previous)?);
-        let Envelope { actor, idempotencykey, correlationid, causationid, traceparent, .. } = envelope;
-        let optional = [actor, idempotencykey, correlationid, causationid, traceparent];
-        for (column, value) in self.optional.iter_mut().zip(optional) {
-            column.append_option(value.as_deref());
+        match self {
+            Self::Position(column) => column.append_value(i64::try_from(envelope.position)?),
+            Self::Time(column) => column.append_value(recorded.time.micros()),
+            Self::Same(_) => {}
+            Self::Id(column) => {
+                let mut buffer = uuid::Uuid::encode_buffer();
+                column.append_value(envelope.subject.hyphenated().encode_lower(&mut buffer));
+            }
+            // It was read by its version, so it has one.
+            Self::Version(column) => column.append_value(envelope.version().unwrap_or(0).cast_signed()),
+            Self::Previous(column) => column.append_value(i64::try_from(envelope.previous)?),
+            Self::Optional(value, column) => column.append_option(value(envelope)),
         }
         Ok(())
     }
 
-    fn take(&mut self, aggregate: &str, event_type: &str, rows: usize) -> Vec<ArrayRef> {
-        let same = |text: &str| Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows)));
-        let version: Int32Array = self.version.finish();
-        let mut columns: Vec<ArrayRef> = vec![
-            Arc::new(self.position.finish()),
-            Arc::new(self.time.finish().with_timezone(UTC)),
-            same(aggregate),
-            Arc::new(self.id.finish()),
-            same(event_type),
-            Arc::new(version),
-            Arc::new(self.previous.finish()),
-        ];
-        columns.extend(self.optional.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef));
-        columns
+    fn take(&mut self, rows: usize) -> ArrayRef {
+        match self {
+            Self::Position(column) | Self::Previous(column) => Arc::new(column.finish()),
+            Self::Time(column) => Arc::new(column.finish().with_timezone(UTC)),
+            Self::Same(text) => {
+                Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text.as_str(), rows)))
+            }
+            Self::Version(column) => Arc::new(column.finish()),
+            Self::Id(column) | Self::Optional(_, column) => Arc::new(column.finish()),
+        }
     }
 }
 

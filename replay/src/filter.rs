@@ -1,12 +1,12 @@
 //! Which events are meant.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use domain::Kind;
 use event_log::{Envelope, Target};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::moment;
+use crate::{moment, usage::usage};
 
 /// What is not asked for by anything is meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,12 +23,15 @@ impl Filter {
     pub fn check(&self) -> Result<()> {
         let aggregates: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
         if let Some(unknown) = self.aggregates.iter().find(|name| !aggregates.contains(&name.as_str())) {
-            bail!("there is no aggregate `{unknown}`; there are {}", aggregates.join(", "));
+            return Err(usage(format!(
+                "there is no aggregate `{unknown}`; there are {}",
+                aggregates.join(", ")
+            )));
         }
         let types: Vec<String> =
             crate::event_table::event_types().into_iter().map(|event| event.name).collect();
         if let Some(unknown) = self.types.iter().find(|name| !types.contains(name)) {
-            bail!("there is no event type `{unknown}`; there are {}", types.join(", "));
+            return Err(usage(format!("there is no event type `{unknown}`; there are {}", types.join(", "))));
         }
         Ok(())
     }

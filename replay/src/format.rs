@@ -2,8 +2,8 @@
 
 use std::{io::Write, path::Path, sync::Arc};
 
-use crate::columns::moment;
-use anyhow::{Context, Result};
+use crate::{columns::moment, usage::usage};
+use anyhow::Result;
 use arrow_array::{ArrayRef, RecordBatch, make_array};
 use arrow_ipc::writer::FileWriter;
 use arrow_json::LineDelimitedWriter;
@@ -23,6 +23,7 @@ pub enum Format {
     /// For spreadsheets. Times are in RFC 3339
     Csv,
     /// One JSON object a line
+    #[value(alias = "json")]
     Jsonl,
     /// Arrow IPC, also called Feather
     Arrow,
@@ -100,10 +101,10 @@ impl<W: Write + Send> TableWriter<W> {
             Format::Csv => {
                 let nested = schema.fields().iter().find(|field| field.data_type().is_nested());
                 if let Some(field) = nested {
-                    anyhow::bail!(
+                    return Err(usage(format!(
                         "CSV has no place for the lists of the column `{}`; --drop it, or choose another format",
                         field.name()
-                    );
+                    )));
                 }
                 let mut writer = arrow_csv::WriterBuilder::new().with_header(true).build(out);
                 // So that a table without rows has its header, too.
@@ -137,18 +138,4 @@ impl<W: Write + Send> TableWriter<W> {
             Self::Arrow(writer) => writer.into_inner()?,
         })
     }
-}
-
-/// A table in one go.
-pub fn write<W: Write + Send>(
-    format: Format,
-    schema: SchemaRef,
-    batches: &[RecordBatch],
-    out: W,
-) -> Result<W> {
-    let mut writer = TableWriter::new(format, schema, out)?;
-    batches.iter().try_for_each(|batch| writer.write(batch))?;
-    let mut out = writer.finish()?;
-    out.flush().context("cannot write")?;
-    Ok(out)
 }

@@ -5,6 +5,8 @@ mod check;
 pub mod export;
 mod history;
 mod rules;
+#[cfg(feature = "sql")]
+pub mod sql;
 mod streams;
 mod verify;
 pub mod view;
@@ -18,9 +20,10 @@ pub mod moment;
 pub mod output;
 mod reading;
 pub mod table;
+pub mod usage;
 
 pub use check::{Findings, check};
 pub use history::{Happening, history};
-pub use reading::{Events, Source, recorded};
+pub use reading::{Events, Pace, Source, recorded};
 pub use streams::{Stream, streams};
 pub use verify::{Difference, Report, ViewReport, verify};

@@ -8,7 +8,7 @@ use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::columns::PERSONAL_KEY;
+use crate::{columns::PERSONAL_KEY, usage::usage};
 
 /// Stands for all columns that are declared to be personal.
 const PERSONAL: &str = "personal";
@@ -24,10 +24,10 @@ pub struct MaskKey(Hmac<Sha256>);
 impl MaskKey {
     pub fn new(key: &[u8]) -> Result<Self> {
         if key.len() < KEY_BYTES_MIN {
-            bail!(
+            return Err(usage(format!(
                 "the key for masks has {} bytes; it needs {KEY_BYTES_MIN} or more, such as of `openssl rand -hex 32`",
                 key.len()
-            );
+            )));
         }
         Ok(Self(Hmac::new_from_slice(key)?))
     }
@@ -70,7 +70,7 @@ impl Privacy {
     /// Refuses what could not be done, so that no value goes out unmasked because of a slip.
     pub fn check<'a>(&self, schemas: impl Iterator<Item = &'a Schema> + Clone) -> Result<()> {
         if !self.mask.is_empty() && self.key.is_none() {
-            bail!("masks need a key: --mask-key-file FILE, or the variable HEADWATER_MASK_KEY");
+            return Err(usage("masks need a key: --mask-key-file FILE, or the variable HEADWATER_MASK_KEY"));
         }
         for name in self.mask.iter().chain(&self.drop).filter(|name| *name != PERSONAL) {
             let columns = schemas.clone().filter_map(|schema| schema.field_with_name(name).ok());
@@ -80,13 +80,15 @@ impl Privacy {
                     .collect();
                 known.sort_unstable();
                 known.dedup();
-                bail!(
+                return Err(usage(format!(
                     "there is no column `{name}`; there are {}, and `{PERSONAL}` for all personal ones",
                     known.join(", ")
-                );
+                )));
             };
             if self.mask.contains(name) && column.data_type() != &DataType::Utf8 {
-                bail!("the column `{name}` holds no text and cannot be masked; --drop {name} leaves it out");
+                return Err(usage(format!(
+                    "the column `{name}` holds no text and cannot be masked; --drop {name} leaves it out"
+                )));
             }
         }
         Ok(())
@@ -128,6 +130,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The numbers of the columns that are left.
+    pub fn kept(&self) -> Vec<usize> {
+        (0..self.fates.len()).filter(|column| self.fates[*column] != Fate::Drop).collect()
+    }
+
     pub fn apply(&self, batch: RecordBatch) -> Result<RecordBatch> {
         if self.fates.iter().all(|fate| *fate == Fate::Keep) {
             return Ok(batch);

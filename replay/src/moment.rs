@@ -1,7 +1,10 @@
 //! Places in the log, as people write them.
 
+use anyhow::Result;
 use event_log::{Envelope, Target};
 use jiff::Timestamp;
+
+use crate::usage::usage;
 
 /// A position, a time, or a day, which begins at midnight UTC.
 pub fn parse(text: &str) -> Result<Target, String> {
@@ -31,6 +34,19 @@ pub fn is_beyond(as_of: Target, event: &Envelope) -> bool {
     match as_of {
         Target::Position(position) => event.position > position,
         Target::Time(time) => event.time > time,
+    }
+}
+
+/// What is still to come, in a log that ends at position `end`, cannot be known: an answer would be another one later.
+pub fn refuse_future(as_of: Option<Target>, end: u64) -> Result<()> {
+    match as_of {
+        Some(Target::Position(position)) if position > end => Err(usage(format!(
+            "position {position} is not in the log yet, which ends at {end}; without --as-of it is read up to there"
+        ))),
+        Some(Target::Time(time)) if time > Timestamp::now() => Err(usage(format!(
+            "{time} is in the future; without --as-of the log is read up to its end, position {end}"
+        ))),
+        _ => Ok(()),
     }
 }
 

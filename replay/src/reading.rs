@@ -1,6 +1,10 @@
 //! The log from a place on, frame by frame or event by event, at a rate that the writers do not feel.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use domain::{Recorded, UnreadableEvent};
 use event_log::{Checkpoint, Envelope, EventLog, FollowError, Follower, Frame, LogError, Target};
@@ -13,25 +17,29 @@ const AWAY_RETRY: Duration = Duration::from_millis(500);
 /// Whoever wants to come to an end gives up on a log that is away for so long.
 const AWAY_MAX: Duration = Duration::from_secs(30);
 
-/// Holds back whoever reads faster than so many events a second.
+/// Holds back whoever reads faster than so many events a second. Clones are held back together.
+#[derive(Clone)]
 pub struct Pace {
     events_per_second: Option<f64>,
-    next: Instant,
+    next: Arc<Mutex<Instant>>,
 }
 
 impl Pace {
     pub fn new(events_per_second: Option<u32>) -> Self {
-        Self { events_per_second: events_per_second.map(f64::from), next: Instant::now() }
+        let next = Arc::new(Mutex::new(Instant::now()));
+        Self { events_per_second: events_per_second.map(f64::from), next }
     }
 
     /// Waits until what was taken before is paid for. What is not used is not saved up.
     pub async fn wait(&self) {
-        sleep_until(self.next).await;
+        let next = *self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        sleep_until(next).await;
     }
 
-    pub fn taken(&mut self, events: usize) {
+    pub fn taken(&self, events: usize) {
         if let Some(rate) = self.events_per_second {
-            self.next = self.next.max(Instant::now()) + Duration::from_secs_f64(events as f64 / rate);
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            *next = (*next).max(Instant::now()) + Duration::from_secs_f64(events as f64 / rate);
         }
     }
 }
@@ -40,14 +48,14 @@ impl Pace {
 #[derive(Clone)]
 pub struct Source {
     pub log: EventLog,
-    /// Events a second at the most.
-    pub max_rate: Option<u32>,
+    /// Of all that read from this source and its clones.
+    pub pace: Pace,
 }
 
 impl From<&EventLog> for Source {
     /// As fast as it can.
     fn from(log: &EventLog) -> Self {
-        Self { log: log.clone(), max_rate: None }
+        Self { log: log.clone(), pace: Pace::new(None) }
     }
 }
 
@@ -58,12 +66,8 @@ impl From<&Source> for Source {
 }
 
 impl Source {
-    pub fn pace(&self) -> Pace {
-        Pace::new(self.max_rate)
-    }
-
     pub fn frames(&self, after: Checkpoint) -> Frames {
-        Frames { follower: self.log.follow(after), pace: self.pace(), is_away: false }
+        Frames { follower: self.log.follow(after), pace: self.pace.clone(), is_away: false }
     }
 }
 

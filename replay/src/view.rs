@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
 use domain::{
@@ -22,6 +22,7 @@ use crate::{
     event_table::ROWS_MAX,
     moment,
     reading::{Events, Source, recorded},
+    usage::usage,
 };
 
 /// The view with this name.
@@ -42,14 +43,14 @@ pub struct Folding<'a> {
     /// The event that was folded last.
     pub position: u64,
     pub time: Option<Timestamp>,
-    progress: &'a dyn Fn(u64),
+    progress: &'a (dyn Fn(u64) + Sync),
 }
 
 impl<'a> Folding<'a> {
     pub async fn new(
         source: &Source,
         definition: &'static Definition,
-        progress: &'a dyn Fn(u64),
+        progress: &'a (dyn Fn(u64) + Sync),
     ) -> Result<Self> {
         let head = source.log.head().await?;
         Ok(Self {
@@ -66,7 +67,7 @@ impl<'a> Folding<'a> {
 
     /// Folds on: every event up to and with `as_of`; without it, up to where the log ended when this began.
     pub async fn up_to(&mut self, as_of: Option<Target>) -> Result<()> {
-        self.refuse_future(as_of)?;
+        moment::refuse_future(as_of, self.head.position)?;
         while let Some(envelope) = self.next().await? {
             if as_of.is_some_and(|as_of| moment::is_beyond(as_of, &envelope)) {
                 self.next = Some(envelope);
@@ -87,7 +88,7 @@ impl<'a> Folding<'a> {
             Some(Target::Time(time)) => self.time.is_some_and(|folded| time < folded),
         };
         if is_earlier {
-            bail!("--diff names the earlier moment and --as-of the later one; exchange them");
+            return Err(usage("--diff names the earlier moment and --as-of the later one; exchange them"));
         }
         Ok(())
     }
@@ -97,24 +98,6 @@ impl<'a> Folding<'a> {
             return Ok(Some(envelope));
         }
         Ok(self.events.up_to(self.head.position).await?)
-    }
-
-    /// What is still to come cannot be known; an answer would be another one later.
-    fn refuse_future(&self, as_of: Option<Target>) -> Result<()> {
-        let end = self.head.position;
-        match as_of {
-            Some(Target::Position(position)) if position > end => {
-                bail!(
-                    "position {position} is not in the log yet, which ends at {end}; without --as-of the view is folded up to there"
-                )
-            }
-            Some(Target::Time(time)) if time > Timestamp::now() => {
-                bail!(
-                    "{time} is in the future; without --as-of the view is folded up to the end of the log, position {end}"
-                )
-            }
-            _ => Ok(()),
-        }
     }
 
     fn apply(&mut self, envelope: &Envelope) -> Result<()> {

@@ -1,13 +1,5 @@
 use super::*;
 
-impl Said {
-    /// Could not be done, for this reason.
-    fn fails(&self, words: &str) {
-        assert_eq!(self.code, Some(3), "{self:?}");
-        assert!(self.err.contains(words) && self.err.starts_with("replay: "), "no `{words}` in {self:?}");
-    }
-}
-
 #[tokio::test]
 async fn a_log_without_events_is_no_trouble() {
     let desk = Desk::new().await;
@@ -21,9 +13,11 @@ async fn a_log_without_events_is_no_trouble() {
 #[tokio::test]
 async fn a_moment_that_is_to_come_is_refused_where_the_answer_could_change() {
     let desk = Desk::with_events(10).await;
-    desk.run(&["view", "accounts", "--as-of", "2999-01-01"]).await.fails("is in the future");
-    desk.run(&["view", "accounts", "--as-of", "11"]).await.fails("is not in the log yet, which ends at 10");
-    desk.run(&["view", "accounts", "--as-of", "5", "--diff", "6"]).await.fails("exchange them");
+    desk.run(&["view", "accounts", "--as-of", "2999-01-01"]).await.is_misused("is in the future");
+    desk.run(&["view", "accounts", "--as-of", "11"])
+        .await
+        .is_misused("is not in the log yet, which ends at 10");
+    desk.run(&["view", "accounts", "--as-of", "5", "--diff", "6"]).await.is_misused("exchange them");
     let said = desk.fine(&["export", "--out", "all", "--from", "2999-01-01"]).await;
     assert!(said.err.contains("0 events added"), "{said:?}");
 }
@@ -49,17 +43,17 @@ async fn an_event_of_an_unknown_type_ends_an_export_before_it_or_is_left_out_and
 #[tokio::test]
 async fn what_was_mistyped_is_told() {
     let desk = Desk::with_events(10).await;
-    desk.run(&["export", "--out", "a", "--type", "account.register"]).await.fails("account.registered");
-    desk.run(&["tail", "--aggregate", "acount"]).await.fails("there are account, order");
+    desk.run(&["export", "--out", "a", "--type", "account.register"]).await.is_misused("account.registered");
+    desk.run(&["tail", "--aggregate", "acount"]).await.is_misused("there are account, order");
     desk.run(&["streams", "--stream", "elsewhere"]).await.fails("--namespace");
     assert_eq!(desk.run(&["view", "customer"]).await.code, Some(2));
     assert_eq!(desk.run(&["export"]).await.code, Some(2));
     fs::write(desk.path("notes.txt"), "").unwrap();
-    desk.run(&["export", "--out", "."]).await.fails("is not empty and holds no export");
+    desk.run(&["export", "--out", "."]).await.is_misused("is not empty and holds no export");
     desk.fine(&["export", "--out", "b"]).await;
     desk.run(&["export", "--out", "b", "--format", "csv"])
         .await
-        .fails("format was \"parquet\" and is now \"csv\"");
+        .is_misused("format was \"parquet\" and is now \"csv\"");
     assert!(desk.fine(&["completions", "zsh"]).await.out.contains("#compdef replay"));
 }
 

@@ -129,12 +129,17 @@ impl Place {
         }
         let id = |text: &str| text.parse().map_err(|_| error(format!("frame id `{text}` is not a UUID")));
         let previous = headers.get(header::PREVIOUS_FRAME).map(|value| id(value.as_str()));
+        let (first, count) = (number(header::FIRST_POSITION)?, number(header::COUNT)?);
+        // Whatever is computed from them can be computed.
+        if first.checked_add(count).is_none() {
+            return Err(error(format!("there are no positions from {first} on for {count} events")));
+        }
         Ok(Self {
             sequence,
             id: id(text(header::FRAME_ID)?)?,
             previous: previous.transpose()?,
-            first: number(header::FIRST_POSITION)?,
-            count: number(header::COUNT)?,
+            first,
+            count,
             term: number(header::TERM)?,
         })
     }
@@ -257,5 +262,71 @@ mod tests {
         events.truncate(count, bytes);
         let frame = read(&NewFrame::new(Head::default(), 1, events)).unwrap();
         assert_eq!(frame.events.len(), 1);
+    }
+
+    #[test]
+    fn positions_that_cannot_be_counted_are_refused() {
+        let mut headers = frame(&[8, 9]).headers();
+        headers.insert(header::FIRST_POSITION, u64::MAX.to_string());
+        let refused = Place::read(7, &headers).unwrap_err();
+        assert!(refused.problem.contains("there are no positions"), "{refused}");
+    }
+
+    /// From outside comes whatever somebody could publish.
+    #[test]
+    fn whatever_a_message_holds_it_is_a_frame_or_refused() {
+        const NAMES: [&str; 6] = [
+            header::FORMAT,
+            header::FRAME_ID,
+            header::FIRST_POSITION,
+            header::COUNT,
+            header::TERM,
+            header::PREVIOUS_FRAME,
+        ];
+        arbtest::arbtest(|chance| {
+            let frame = frame(&[8, 9]);
+            let (mut headers, mut payload) = (frame.headers(), frame.payload.to_vec());
+            while chance.ratio(1, 2)? {
+                let numbers = [0, 1, 2, u64::MAX, chance.arbitrary()?];
+                let text = match chance.ratio(1, 4)? {
+                    true => "é".to_owned(),
+                    false => chance.choose(&numbers)?.to_string(),
+                };
+                headers.insert(*chance.choose(&NAMES)?, text);
+            }
+            while chance.ratio(1, 2)? {
+                let at = chance.choose_index(payload.len())?;
+                let length = chance.int_in_range(0..=payload.len() - at)?.min(8);
+                payload.splice(at..at + length, chance.bytes(length)?.iter().copied());
+            }
+            if let Ok(frame) = Place::read(7, &headers).and_then(|place| Frame::read(place, &payload)) {
+                let positions = frame.events.iter().map(|event| event.position);
+                assert!(positions.eq(frame.first..frame.first + frame.events.len() as u64));
+                assert!(frame.last() + 1 >= frame.first);
+            }
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        arbtest::arbtest(|chance| {
+            let mut event = envelope(8);
+            event.r#type = chance.arbitrary()?;
+            event.subject = Uuid::from_u128(chance.arbitrary()?);
+            event.data =
+                RawValue::from_string(serde_json::json!(chance.arbitrary::<String>()?).to_string()).unwrap();
+            event.actor = chance.arbitrary()?;
+            event.idempotencykey = chance.arbitrary()?;
+            event.traceparent = chance.arbitrary()?;
+            event.previous = chance.arbitrary()?;
+            let mut events = Encoded::default();
+            events.push(&event);
+            let head = Head { sequence: 6, frame_id: None, position: 7, term: chance.arbitrary()? };
+            let read = read(&NewFrame::new(head, 1, events)).unwrap();
+            let as_json = |event: &Envelope| serde_json::to_value(event).unwrap();
+            assert_eq!(read.events.iter().map(as_json).collect::<Vec<_>>(), [as_json(&event)]);
+            Ok(())
+        });
     }
 }

@@ -1,6 +1,6 @@
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use event_log::Target;
 use replay::{
@@ -10,9 +10,8 @@ use replay::{
     format::Format,
     moment,
 };
-use tokio::signal::{ctrl_c, unix};
 
-use super::{Outcome, Personal, Which, progress};
+use super::{Outcome, Personal, Which, progress, signals::Signals};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -57,7 +56,7 @@ pub struct Options {
 
     /// Go on with what is new, until Ctrl-C.
     #[arg(long)]
-    follow: bool,
+    pub follow: bool,
 
     /// With --follow: make files of what came in so many seconds. More often is more files.
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = seconds)]
@@ -69,7 +68,7 @@ fn seconds(text: &str) -> Result<f64, String> {
     seconds.ok_or_else(|| "expected seconds from 0.01 to 86400".to_owned())
 }
 
-pub async fn export(source: &Source, options: Options) -> Result<Outcome> {
+pub async fn export(source: &Source, options: Options, signals: &mut Signals) -> Result<Outcome> {
     let place = options.out.display().to_string();
     let export = replay::export::Options {
         folder: options.out,
@@ -81,13 +80,8 @@ pub async fn export(source: &Source, options: Options) -> Result<Outcome> {
         unreadable: options.unreadable,
         follow: options.follow.then(|| Duration::from_secs_f64(options.every)),
     };
-    let mut terminated = unix::signal(unix::SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    let stop = async {
-        tokio::select! {
-            _ = ctrl_c() => {}
-            _ = terminated.recv() => {}
-        }
-    };
+    let mut stopped_by = None;
+    let stop = async { stopped_by = Some(signals.stop().await) };
     let progress = progress::of(source).await?;
     let exported = run(source, export, |position| progress.set_position(position), stop).await;
     let took = progress.elapsed();
@@ -101,9 +95,9 @@ pub async fn export(source: &Source, options: Options) -> Result<Outcome> {
     if skipped > 0 {
         eprintln!("{skipped} events could not be read and were left out; `replay check` names them");
     }
-    if is_interrupted && !options.follow {
-        eprintln!("stopped; the same command goes on from there");
-        return Ok(Outcome::Interrupted);
+    if !is_interrupted {
+        return Ok(Outcome::Fine);
     }
-    Ok(Outcome::Fine)
+    eprintln!("stopped; the same command goes on from there");
+    Ok(stopped_by.map_or(Outcome::Interrupted, |stop| stop.outcome(options.follow)))
 }

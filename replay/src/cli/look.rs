@@ -90,7 +90,6 @@ pub async fn tail(source: &Source, which: Which, from: Option<Target>, json: boo
         let event = tokio::select! {
             event = events.next() => event?,
             () = &mut closed => return Ok(Outcome::Fine),
-            _ = tokio::signal::ctrl_c() => return Ok(Outcome::Fine),
         };
         if !filter.lets_through(&event) {
             continue;

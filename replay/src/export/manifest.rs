@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Options, Unreadable, partition::Partition, tables::Reached};
-use crate::{filter::Filter, format::Format, reading::Source};
+use crate::{filter::Filter, format::Format, reading::Source, usage::usage};
 
 const MANIFEST: &str = "manifest.json";
 const NEXT_MANIFEST: &str = ".manifest.json";
@@ -219,7 +219,10 @@ fn read(text: &[u8], settings: &Settings) -> Result<Manifest> {
         .map(|(name, value)| format!("{name} was {value} and is now {}", is[name.as_str()]))
         .collect();
     if !differ.is_empty() {
-        bail!("it was made with other settings: {}; use the same ones, or another folder", differ.join("; "));
+        return Err(usage(format!(
+            "it was made with other settings: {}; use the same ones, or another folder",
+            differ.join("; ")
+        )));
     }
     Ok(manifest)
 }
@@ -229,7 +232,10 @@ fn refuse_other_files(path: &Path) -> Result<()> {
     for entry in fs::read_dir(path)? {
         let name = entry?.file_name();
         if ![LOCK, ASIDE, NEXT_MANIFEST].iter().any(|ours| name == *ours) {
-            bail!("{} is not empty and holds no export; choose another folder with --out", path.display());
+            return Err(usage(format!(
+                "{} is not empty and holds no export; choose another folder with --out",
+                path.display()
+            )));
         }
     }
     Ok(())

@@ -162,4 +162,24 @@ mod tests {
         assert_eq!(lines.next(&mut body).now_or_never().unwrap(), Ok(Some(line(1, "one"))));
         assert_eq!(lines.next(&mut body).now_or_never().unwrap(), Err("reset"));
     }
+
+    #[test]
+    fn whatever_comes_in_whatever_pieces_has_the_lines_of_the_whole() {
+        arbtest::arbtest(|chance| {
+            let body: Vec<u8> = chance.arbitrary()?;
+            let mut pieces: Vec<&[u8]> = Vec::new();
+            let mut rest = &body[..];
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(chance.int_in_range(1..=rest.len())?);
+                pieces.push(piece);
+                rest = after;
+            }
+            let blank = |text: &[u8]| text.iter().all(u8::is_ascii_whitespace);
+            let whole = body.split(|byte| *byte == b'\n').zip(1..).filter(|(text, _)| !blank(text));
+            let expected: Vec<Line> =
+                whole.map(|(text, number)| Line { number, text: Ok(Bytes::copy_from_slice(text)) }).collect();
+            assert_eq!(lines(&pieces), expected);
+            Ok(())
+        });
+    }
 }
