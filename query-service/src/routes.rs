@@ -25,6 +25,7 @@ use crate::{
     plan::Plan,
     problems::{INVALID_VALUE, NO_SUCH_ROW},
     reader::{Answer, CacheStatus, Reader},
+    served::Served,
 };
 
 #[derive(Clone)]
@@ -79,12 +80,12 @@ async fn row(
         if live::is_asked_for(&headers) {
             let plan = {
                 let key = key.clone();
-                Box::new(move |served| Plan::row(served, &key, &parameters))
+                Box::new(move |served: Arc<Served>| Plan::row(served, &key, &parameters, None))
             };
             return app.live(&view, plan, &headers, freshness).await;
         }
         let answer =
-            app.reader.answer(&view, freshness, |served| Plan::row(served, &key, &parameters)).await?;
+            app.reader.answer(&view, freshness, |served| Plan::row(served, &key, &parameters, None)).await?;
         if answer.entry.body.is_none() {
             return Err(no_such_row(&view, &key, &answer));
         }
@@ -104,10 +105,11 @@ async fn list(
         let freshness = Freshness::from_headers(&headers)?;
         let parameters = Parameters::parse(uri.query().unwrap_or_default())?;
         if live::is_asked_for(&headers) {
-            let plan = Box::new(move |served| Plan::list(served, &parameters));
+            let plan = Box::new(move |served: Arc<Served>| Plan::list(served, &parameters, None));
             return app.live(&view, plan, &headers, freshness).await;
         }
-        let answer = app.reader.answer(&view, freshness, |served| Plan::list(served, &parameters)).await?;
+        let answer =
+            app.reader.answer(&view, freshness, |served| Plan::list(served, &parameters, None)).await?;
         let mut response = respond(&headers, &answer);
         if let Some(cursor) = &answer.entry.next_cursor {
             // Relative to the request's own address, which may be behind a prefix.

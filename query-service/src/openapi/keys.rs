@@ -18,7 +18,7 @@ pub async fn some_keys(reader: &Reader, catalog: &Catalog) -> Keys {
     let mut keys = Keys::new();
     for view in catalog.views.values() {
         let first = Parameters::of(&[("fields", &view.key_column().name), ("limit", "1")]);
-        let first = reader.answer(&view.name, None, |served| Plan::list(served, &first)).await;
+        let first = reader.answer(&view.name, None, |served| Plan::list(served, &first, None)).await;
         let Ok(Answer { entry, .. }) = first else { continue };
         let list: Option<Value> = serde_json::from_slice(entry.body.as_deref().unwrap_or_default()).ok();
         let key = list.as_ref().and_then(|list| list["items"][0].get(&view.key_column().name));
