@@ -28,7 +28,9 @@ pub use limits::HttpLimits;
 
 use crate::{
     Health, Shutdown,
+    auth::Auth,
     load::Load,
+    openapi,
     problem::{self, Problem, kinds},
     telemetry,
 };
@@ -38,9 +40,10 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| anyhow::anyhow!("cannot listen on {address}: {error}"))
 }
 
+const HEALTH: &str = "/health/";
 const LIVE: &str = "/health/live";
 const READY: &str = "/health/ready";
-const METRICS: &str = "/metrics";
+pub(crate) const METRICS: &str = "/metrics";
 const PROBLEMS: &str = "/problems/";
 
 /// What a service puts into the frame.
@@ -49,6 +52,8 @@ pub struct Service {
     pub health: Health,
     /// Measures the requests for `routes`, if the service says its load.
     pub load: Option<Load>,
+    /// Tells `routes` who asks; see [`crate::auth::Caller`].
+    pub auth: Auth,
 }
 
 /// Serves `service` inside the frame until `shutdown`, then finishes the requests that are under way. Once its
@@ -59,7 +64,7 @@ pub async fn serve(
     limits: &HttpLimits,
     shutdown: Shutdown,
 ) -> std::io::Result<()> {
-    let Service { routes, health, load } = service;
+    let Service { routes, health, load, auth } = service;
     let router = routes
         .route(LIVE, get(|| async { "live\n" }))
         .route(READY, get(ready).with_state(health.clone()))
@@ -68,12 +73,18 @@ pub async fn serve(
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked));
-    server::serve(listener, server::Served { router, health, load }, limits, shutdown).await
+    server::serve(listener, server::Served { router, health, load, auth }, limits, shutdown).await
 }
 
 /// Whether the frame answers this by itself, whatever the service is.
 fn is_the_frames(path: &str) -> bool {
     matches!(path, LIVE | READY | METRICS) || path.starts_with(PROBLEMS)
+}
+
+/// Whether no token is asked for here, because nothing is told that is not in the source: how the service is, what a
+/// problem means, what may be asked.
+pub(crate) fn is_for_everybody(path: &str) -> bool {
+    path.starts_with(HEALTH) || path.starts_with(PROBLEMS) || openapi::is_a_page(path)
 }
 
 async fn ready(State(health): State<Health>) -> Result<&'static str, Problem> {

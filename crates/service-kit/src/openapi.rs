@@ -14,6 +14,13 @@ pub use problems::problems;
 /// Where every service serves its document.
 pub const PATH: &str = "/openapi.json";
 
+/// Whether the document or the page to read it is served here.
+pub fn is_a_page(path: &str) -> bool {
+    path == PATH
+        || path == page::DOCS
+        || path.strip_prefix(page::DOCS).is_some_and(|rest| rest.starts_with('/'))
+}
+
 pub type Object = serde_json::Map<String, Value>;
 
 /// What a service says about itself; the paths of the frame and the schema of problems come on top.

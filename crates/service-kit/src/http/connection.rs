@@ -77,8 +77,7 @@ async fn answer(
         Ok(()) => {
             let load = served.load.as_ref().filter(|_| !is_the_frames(head.uri.path()));
             let body = Body::new(StallingBody::new(body, limits.stall_timeout()));
-            let mut router = served.router.clone();
-            let mut answering = pin!(router.call(Request::from_parts(head, body)));
+            let mut answering = pin!(answer_to(served, Request::from_parts(head, body)));
             // Borrows what it polls: a future that is handed on by value is copied each time.
             let in_time = in_time(answering.as_mut(), limits);
             match load {
@@ -92,6 +91,18 @@ async fn answer(
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(answer.map(|body| AnswerBody { body, _turn: turn }))
+}
+
+/// The answer of the routes to a caller that is known, or why it is not.
+async fn answer_to(served: &Served, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+    let (mut head, body) = request.into_parts();
+    match served.auth.caller(&head).await {
+        Ok(caller) => {
+            head.extensions.insert(caller);
+            served.router.clone().call(Request::from_parts(head, body)).await
+        }
+        Err(problem) => Ok(problem.into_response()),
+    }
 }
 
 async fn in_time(
