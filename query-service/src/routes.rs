@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Sse},
     routing::get,
 };
-use service_kit::Problem;
+use service_kit::{Problem, auth::Caller};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
     metrics::Metrics,
     openapi::{self, Keys},
     parameters::Parameters,
+    permit::permit,
     plan::Plan,
     problems::{INVALID_VALUE, NO_SUCH_ROW},
     reader::{Answer, CacheStatus, Reader},
@@ -35,6 +36,8 @@ pub struct App {
     pub in_flight: Arc<Semaphore>,
     /// One permit an event stream.
     pub live: Arc<Semaphore>,
+    /// Tokens are asked for.
+    pub is_secured: bool,
 }
 
 pub fn routes(app: App) -> Router {
@@ -56,23 +59,25 @@ async fn catalog(State(app): State<App>) -> Answered {
 }
 
 /// The document of the catalog as it is now. Its examples of keys are read like any query, and missing when
-/// there is no room for that or no database.
+/// there is no room for that or no database, or where they would tell everybody what only some may read.
 async fn document(State(app): State<App>) -> Answered {
     let catalog = app.reader.catalog()?;
     let keys = match app.in_flight.try_acquire() {
-        Ok(_permit) => openapi::some_keys(&app.reader, &catalog).await,
-        Err(_) => Keys::new(),
+        Ok(_permit) if !app.is_secured => openapi::some_keys(&app.reader, &catalog).await,
+        _ => Keys::new(),
     };
-    Ok(Json(openapi::document(&catalog, &keys)).into_response())
+    Ok(Json(openapi::document(&catalog, &keys, app.is_secured)).into_response())
 }
 
 async fn row(
     State(app): State<App>,
     path: Result<Path<(String, String)>, PathRejection>,
+    caller: Caller,
     uri: Uri,
     headers: HeaderMap,
 ) -> Answered {
     let Path((view, key)) = path.map_err(|_| unreadable_path())?;
+    permit(&caller, &view)?;
     let reading = async {
         let freshness = Freshness::from_headers(&headers)?;
         let parameters = Parameters::parse(uri.query().unwrap_or_default())?;
@@ -81,7 +86,7 @@ async fn row(
                 let key = key.clone();
                 Box::new(move |served| Plan::row(served, &key, &parameters))
             };
-            return app.live(&view, plan, &headers, freshness).await;
+            return app.live(&view, plan, caller, &headers, freshness).await;
         }
         let answer =
             app.reader.answer(&view, freshness, |served| Plan::row(served, &key, &parameters)).await?;
@@ -96,16 +101,18 @@ async fn row(
 async fn list(
     State(app): State<App>,
     path: Result<Path<String>, PathRejection>,
+    caller: Caller,
     uri: Uri,
     headers: HeaderMap,
 ) -> Answered {
     let Path(view) = path.map_err(|_| unreadable_path())?;
+    permit(&caller, &view)?;
     let reading = async {
         let freshness = Freshness::from_headers(&headers)?;
         let parameters = Parameters::parse(uri.query().unwrap_or_default())?;
         if live::is_asked_for(&headers) {
             let plan = Box::new(move |served| Plan::list(served, &parameters));
-            return app.live(&view, plan, &headers, freshness).await;
+            return app.live(&view, plan, caller, &headers, freshness).await;
         }
         let answer = app.reader.answer(&view, freshness, |served| Plan::list(served, &parameters)).await?;
         let mut response = respond(&headers, &answer);
@@ -142,6 +149,7 @@ impl App {
         &self,
         view: &str,
         plan: live::PlanAgain,
+        caller: Caller,
         headers: &HeaderMap,
         freshness: Option<Freshness>,
     ) -> Responded {
@@ -150,7 +158,7 @@ impl App {
         let live = Live::begin(self.reader.clone(), view.to_owned(), plan, headers, freshness, place).await?;
         let cache = live.state().cache;
         let headers = described(live.state());
-        Ok(((headers, Sse::new(live.events())).into_response(), cache))
+        Ok(((headers, Sse::new(live.events(caller))).into_response(), cache))
     }
 }
 
