@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod harness;
+mod issuer;
 mod python;
 mod smtp;
 mod written_log;
@@ -31,6 +32,7 @@ mod log_care;
 mod log_check;
 mod mail;
 mod openapi;
+mod ownership;
 mod permissions;
 mod plans;
 mod processes;

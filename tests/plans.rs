@@ -73,7 +73,7 @@ fn values_of(type_name: &str) -> [&'static str; 2] {
 }
 
 /// Every request that a shape of the catalog's offers, in each of its forms.
-fn requests(view: &Value, shape: &Value) -> Vec<String> {
+pub fn requests(view: &Value, shape: &Value) -> Vec<String> {
     let names = |member: &str| {
         let names = shape[member].as_array().unwrap().iter();
         names.map(|name| name.as_str().unwrap()).collect::<Vec<&str>>()

@@ -8,6 +8,7 @@ mod durability;
 mod gateway;
 mod http;
 mod metrics;
+mod permit;
 mod state;
 mod submission;
 mod writer;
@@ -109,7 +110,8 @@ pub async fn serve(listener: TcpListener, config: Config, leaving: Shutdown) -> 
     let saying = load.clone().run(client, config.service.namespace, shutdown.clone());
     let _saying = AbortOnDropHandle::new(tokio::spawn(saying));
     let ending = shutdown.clone();
-    let routes = http::routes(gateway, config.queue_commands_max, health.clone(), shutdown.clone());
+    let routes =
+        http::routes(gateway, config.queue_commands_max, health.clone(), auth.is_on(), shutdown.clone());
     let service = service_kit::http::Service { routes, health, load: Some(load), auth };
     let mut serving = pin!(service_kit::http::serve(listener, service, &config.http, shutdown));
     tokio::select! {

@@ -21,6 +21,7 @@ mod live;
 mod metrics;
 mod openapi;
 mod parameters;
+mod permit;
 mod plan;
 mod positions;
 mod problems;
@@ -108,6 +109,7 @@ pub async fn serve(listener: TcpListener, config: Config, leaving: Shutdown) -> 
         metrics: metrics::Metrics::new(cache, positions, in_flight.clone(), bounds.max_in_flight as usize),
         in_flight,
         live: Arc::new(Semaphore::new(bounds.max_live as usize)),
+        is_secured: auth.is_on(),
     };
     if let Some(options) = standby_options {
         tokio::spawn(standby::watch(options, wellness, shutdown.clone()));

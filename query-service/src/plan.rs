@@ -1,19 +1,19 @@
-//! A query with all that is needed to answer it, from the cache or from the database.
+//! A caller's query with all that is needed to answer it, from the cache or from the database.
 
 use std::sync::Arc;
 
-use service_kit::Problem;
+use service_kit::{Problem, auth::Caller};
 
 use crate::{
     cache::Key,
-    catalog::Owner,
     coherence::Tag,
     parameters::Parameters,
+    permit::permit,
     query::{Count, ListQuery, RowQuery},
     served::Served,
 };
 
-/// A query that has been checked against the catalog.
+/// A query that has been checked against the catalog, and against what the caller may read.
 pub struct Plan {
     pub served: Arc<Served>,
     pub question: Question,
@@ -32,14 +32,14 @@ pub enum Question {
 }
 
 impl Plan {
-    /// For a caller who may see only the rows of `owner`, if there is one.
     pub fn row(
         served: Arc<Served>,
+        caller: &Caller,
         key: &str,
         parameters: &Parameters,
-        owner: Option<&Owner>,
     ) -> Result<Self, Problem> {
-        let query = RowQuery::parse(&served.view, key, parameters, owner)?;
+        let owner = permit(caller, &served.view)?;
+        let query = RowQuery::parse(&served.view, key, parameters, owner.as_ref())?;
         let tags = vec![served.tags.of_row(&query.key, query.owner.as_ref())];
         let kind = served.view.key_column().kind;
         let key = Key::of_row(served.id, &query.fields, kind, &query.key, query.owner.as_ref());
@@ -47,13 +47,9 @@ impl Plan {
         Ok(Self { served, question, key, tags })
     }
 
-    /// For a caller who may see only the rows of `owner`, if there is one.
-    pub fn list(
-        served: Arc<Served>,
-        parameters: &Parameters,
-        owner: Option<&Owner>,
-    ) -> Result<Self, Problem> {
-        let query = ListQuery::parse(&served.view, parameters, owner)?;
+    pub fn list(served: Arc<Served>, caller: &Caller, parameters: &Parameters) -> Result<Self, Problem> {
+        let owner = permit(caller, &served.view)?;
+        let query = ListQuery::parse(&served.view, parameters, owner.as_ref())?;
         let tags = served.tags.of_list(&served.view, &query);
         let ListQuery { fields, limit, after, count, .. } = &query;
         let identity = format!("{}{fields:?}{limit}{after:?}{count}", query.identity(&served.view));

@@ -216,6 +216,10 @@ impl Reader {
     }
 
     fn look_up(&self, plan: &Plan) -> Result<Answer, CacheStatus> {
+        if let Question::Known(_) = plan.question {
+            // What somebody else was told under this name is not for this caller.
+            return Err(CacheStatus::Miss);
+        }
         let (timeline, now) = (plan.served.coherence.timeline(), Instant::now());
         if !self.cache.is_on() || !timeline.is_heard(now) {
             return Err(CacheStatus::Bypass);

@@ -4,6 +4,7 @@
 mod frame;
 mod page;
 mod problems;
+mod security;
 
 use serde_json::{Value, json};
 
@@ -32,15 +33,17 @@ pub struct Document<'a> {
     pub tags: Vec<&'a str>,
     pub paths: Object,
     pub schemas: Object,
+    /// Whether tokens are asked for.
+    pub is_secured: bool,
 }
 
 impl Document<'_> {
     pub fn build(self) -> Value {
-        let Self { title, description, tags, mut paths, mut schemas } = self;
+        let Self { title, description, tags, mut paths, mut schemas, is_secured } = self;
         let tags: Vec<Value> = tags.into_iter().chain([TAG]).map(|tag| json!({ "name": tag })).collect();
         paths.extend(frame::paths());
         schemas.insert(problems::SCHEMA.into(), problems::schema());
-        json!({
+        let mut document = json!({
             "openapi": "3.1.1",
             "info": {
                 "title": title,
@@ -52,7 +55,11 @@ impl Document<'_> {
             "tags": tags,
             "paths": paths,
             "components": { "schemas": schemas },
-        })
+        });
+        if is_secured {
+            security::secure(&mut document);
+        }
+        document
     }
 }
 

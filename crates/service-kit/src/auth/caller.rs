@@ -78,12 +78,15 @@ impl Caller {
     /// The same, where reaching nothing is 403 and says which scope is missing.
     pub fn demand(&self, thing: &str, action: &str) -> Result<Reach, Problem> {
         match self.reach(thing, action) {
-            Reach::Nothing => {
-                let scope = Scope::own(thing, action);
-                Err(forbidden(&scope, format!("The token does not have the scope `{scope}`.")))
-            }
+            Reach::Nothing => Err(Self::lacks(thing, action)),
             reach => Ok(reach),
         }
+    }
+
+    /// What a caller is told that reaches nothing.
+    pub fn lacks(thing: &str, action: &str) -> Problem {
+        let scope = Scope::own(thing, action);
+        forbidden(&scope, format!("The token does not have the scope `{scope}`."))
     }
 
     /// What a caller is told that reaches its own things, and asked for another's.

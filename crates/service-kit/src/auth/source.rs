@@ -103,15 +103,14 @@ impl Url {
             let body = to_bytes(Body::new(answer.into_body()), KEYS_BYTES_MAX).await;
             body.with_context(|| format!("the answer was cut off, or has more than {KEYS_BYTES_MAX} bytes"))
         };
-        tokio::pin!(connection, asking);
-        loop {
-            tokio::select! {
-                biased;
-                answer = &mut asking => return answer,
-                ended = &mut connection => {
-                    ended?;
-                    return asking.await;
-                }
+        tokio::pin!(asking);
+        tokio::select! {
+            biased;
+            answer = &mut asking => answer,
+            // With the end of the connection comes the end of the answer, or an error.
+            ended = connection => {
+                ended?;
+                asking.await
             }
         }
     }
