@@ -261,3 +261,26 @@ fn next_cursor(view: &View, query: &ListQuery, row: &PgRow) -> Result<Option<Str
         .collect::<Result<Vec<String>, _>>()?;
     Ok(Some(cursor::encode(&place, &query.identity(view))))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        catalog::{Catalog, tests::orders},
+        served::served,
+    };
+
+    #[test]
+    fn rows_for_their_owners_are_not_read_together_with_rows_for_who_may_see_all() {
+        let view = orders();
+        let catalog = Catalog { views: BTreeMap::from([(view.name.clone(), Arc::new(view))]) };
+        let served = served(&catalog, &BTreeMap::new())["orders"].clone();
+        let (fields, source) = (vec![0], Source::Primary);
+        let shape =
+            |owner_column| RowShape { served: served.clone(), fields: fields.clone(), owner_column, source };
+        assert!(shape(None) == shape(None) && shape(Some(1)) == shape(Some(1)));
+        assert!(shape(None) != shape(Some(1)));
+    }
+}

@@ -5,6 +5,7 @@
 mod limits;
 mod server;
 
+mod clients;
 mod connection;
 mod open_files;
 mod refusal;
@@ -12,7 +13,7 @@ mod stall;
 mod stream;
 mod turn;
 
-use std::{any::Any, net::SocketAddr};
+use std::{any::Any, net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -24,6 +25,7 @@ use axum::{
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use clients::Clients;
 pub use limits::HttpLimits;
 
 use crate::{
@@ -73,12 +75,19 @@ pub async fn serve(
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked));
-    server::serve(listener, server::Served { router, health, load, auth }, limits, shutdown).await
+    let clients = Arc::new(Clients::new(limits));
+    let served = server::Served { router, health, load, auth, clients };
+    server::serve(listener, served, limits, shutdown).await
 }
 
 /// Whether the frame answers this by itself, whatever the service is.
 fn is_the_frames(path: &str) -> bool {
     matches!(path, LIVE | READY | METRICS) || path.starts_with(PROBLEMS)
+}
+
+/// Whether this is answered however much the client has sent: who looks after a service looks often.
+fn is_unlimited(path: &str) -> bool {
+    is_the_frames(path) || path.starts_with(HEALTH)
 }
 
 /// Whether no token is asked for here, because nothing is told that is not in the source: how the service is, what a

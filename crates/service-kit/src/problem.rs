@@ -44,6 +44,7 @@ pub mod kinds {
     pub const ANSWER_TIMEOUT: Kind = Kind::new(504, "answer-timeout", "The answer was not ready in time");
     pub const OVERLOADED: Kind =
         Kind::new(503, "overloaded", "The service is at its limit; try again shortly");
+    pub const RATE_LIMITED: Kind = Kind::new(429, "rate-limited", "Too many requests; try again shortly");
     pub const INTERNAL: Kind = Kind::new(500, "internal", "The service failed; the error is in its log");
     pub const NOT_READY: Kind = Kind::new(503, "not-ready", "The service is not ready");
 }

@@ -13,7 +13,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{connection, limits::HttpLimits, open_files, refusal::Refusals};
+use super::{clients::Clients, connection, limits::HttpLimits, open_files, refusal::Refusals};
 use crate::{Health, Shutdown, auth::Auth, load::Load, telemetry};
 
 /// After `shutdown`, requests under way get this long to finish; a client that never sends the end of its
@@ -29,6 +29,7 @@ pub struct Served {
     pub health: Health,
     pub load: Option<Load>,
     pub auth: Auth,
+    pub clients: Arc<Clients>,
 }
 
 /// Serves until `shutdown`, then finishes the requests that are under way. Dropping it drops them.
