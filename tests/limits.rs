@@ -1,7 +1,10 @@
 //! More than a service takes: what comes on top is refused at once, what was taken is served, and afterwards
 //! everything is as before. What single clients may do to a connection is tested beside the HTTP server.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use clap::Parser;
 use reqwest::StatusCode;
@@ -21,6 +24,7 @@ use uuid::Uuid;
 use crate::{
     harness::{Answer, Call, Place, Servers, World, until},
     instance::{pause, resume},
+    issuer::Issuer,
 };
 
 /// More than any bound here.
@@ -224,4 +228,71 @@ async fn a_command_whose_body_never_ends_is_not_waited_for() {
     }
     assert_eq!(commands.get("/health/live").send().await.text, "live\n");
     commands.stop().await;
+}
+
+/// The limit of one client.
+const BURST: usize = 3;
+const FLAGS: [&str; 6] =
+    ["--client-requests-per-second", "1", "--client-burst", "3", "--trusted-proxies", "127.0.0.1"];
+
+/// Sends many requests, one after the other, and gives the answers to those that were refused.
+async fn refusals(ask: impl AsyncFn(usize) -> Answer) -> Vec<Answer> {
+    let (begun, mut refused, mut taken) = (Instant::now(), vec![], 0);
+    for number in 0..50 {
+        match ask(number).await {
+            answer if answer.status == StatusCode::OK => taken += 1,
+            answer => refused.push(answer),
+        }
+    }
+    let most = BURST + 1 + begun.elapsed().as_secs() as usize;
+    assert!(refused.is_empty() || taken <= most, "{taken} were taken");
+    refused
+}
+
+#[tokio::test]
+async fn a_client_that_sends_too_much_is_refused_until_it_has_waited_and_nobody_else_is() {
+    let place = Place::new(Servers::shared().await).await;
+    let service = Bounded::query_service(&place, &FLAGS).await;
+    let ask = async |path: &str, from: &str| service.get(path).header("X-Forwarded-For", from).send().await;
+    let refused = refusals(async |_| ask("/accounts", "203.0.113.1").await).await;
+    assert!((1..=50 - BURST).contains(&refused.len()), "{} were refused", refused.len());
+    assert_eq!(refused[0].problem(), (429, "rate-limited"));
+    assert_eq!(refused[0].header("retry-after"), "1");
+    // Whatever it says of itself stands before what the proxy says.
+    let again = refusals(async |_| ask("/accounts", "127.0.0.1, 198.51.100.1, 203.0.113.1").await).await;
+    assert!(!again.is_empty());
+    for (path, from) in [
+        ("/accounts", "203.0.113.2"),
+        ("/health/ready", "203.0.113.1"),
+        ("/problems/rate-limited", "203.0.113.1"),
+    ] {
+        assert_eq!(ask(path, from).await.status, StatusCode::OK, "{path} {from}");
+    }
+    assert_eq!(refusals(async |_| service.get("/accounts").send().await).await.len(), 0, "this machine");
+    until("it has waited", async || ask("/accounts", "203.0.113.1").await.status == StatusCode::OK).await;
+    let metrics = service.get("/metrics").send().await.text;
+    assert!(metrics.contains("headwater_http_requests_rate_limited_total"), "{metrics}");
+    service.stop().await;
+
+    // Who is not known for a proxy is not believed.
+    let unaware = Bounded::query_service(&place, &FLAGS[..4]).await;
+    let ask = async |_| unaware.get("/accounts").header("X-Forwarded-For", "203.0.113.1").send().await;
+    assert_eq!(refusals(ask).await.len(), 0);
+    unaware.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_is_known_by_its_token_wherever_it_is() {
+    let (place, issuer) = (Place::new(Servers::shared().await).await, Issuer::new());
+    let settings = issuer.settings();
+    let flags: Vec<&str> = settings.iter().map(String::as_str).chain(FLAGS).collect();
+    let service = Bounded::query_service(&place, &flags).await;
+    let ask = async |subject: &str, number: usize| {
+        let call = service.get("/accounts").header("X-Forwarded-For", format!("203.0.113.{number}"));
+        call.header("Authorization", issuer.token(subject, "accounts:read:any")).send().await
+    };
+    let refused = refusals(async |number| ask("ada", number).await).await;
+    assert_eq!(refused[0].problem(), (429, "rate-limited"));
+    assert_eq!(ask("eve", 0).await.status, StatusCode::OK);
+    service.stop().await;
 }

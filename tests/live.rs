@@ -8,33 +8,35 @@ use serde_json::{Value, json};
 use crate::harness::{Place, Servers, World, until};
 
 /// A client of an event stream.
-struct Stream {
+pub struct Stream {
     response: Response,
     unread: String,
 }
 
 #[derive(Debug, Default, PartialEq)]
-struct Event {
+pub struct Event {
     id: String,
-    name: String,
-    data: Value,
+    pub name: String,
+    pub data: Value,
     /// Of a heartbeat.
-    comment: String,
+    pub comment: String,
 }
 
 impl Stream {
     async fn open(world: &World, path: &str, last_id: Option<&str>) -> Self {
         let request = reqwest::Client::new().get(format!("{}{path}", world.queries.url));
-        let request = request.header("Accept", "text/event-stream");
-        let request = last_id.into_iter().fold(request, |request, id| request.header("Last-Event-ID", id));
-        let response = request.send().await.unwrap();
+        Self::with(last_id.into_iter().fold(request, |request, id| request.header("Last-Event-ID", id))).await
+    }
+
+    pub async fn with(request: reqwest::RequestBuilder) -> Self {
+        let response = request.header("Accept", "text/event-stream").send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Self { response, unread: String::new() }
     }
 
     /// The next event or heartbeat; `None` at the end, which is that of the answer and not of the connection.
-    async fn any(&mut self) -> Option<Event> {
+    pub async fn any(&mut self) -> Option<Event> {
         loop {
             if let Some((event, rest)) = self.unread.split_once("\n\n") {
                 let event = read(event);
@@ -46,7 +48,7 @@ impl Stream {
     }
 
     /// The next event.
-    async fn next(&mut self) -> Event {
+    pub async fn next(&mut self) -> Event {
         loop {
             let event = self.any().await.expect("the stream goes on");
             if event.comment.is_empty() {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod harness;
+mod issuer;
 mod python;
 mod smtp;
 mod written_log;
@@ -32,6 +33,7 @@ mod log_check;
 mod mail;
 mod nats_tls;
 mod openapi;
+mod ownership;
 mod permissions;
 mod plans;
 mod postgres_tls;

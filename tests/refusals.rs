@@ -1,6 +1,6 @@
 //! What is wrong with a request is said in one form, names the place, and says what would be accepted.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::harness::{Answer, World};
@@ -131,4 +131,42 @@ async fn a_bad_query_is_refused_and_says_what_may_be_asked() {
         world.get("/accounts").header("Min-Position", 1_000_000).header("Prefer", "wait=0").send().await;
     assert_eq!(behind.header("retry-after"), "1");
     refused(&world, behind, (503, "view-behind"), &["1000000"]).await;
+}
+
+/// So deep that reading it by recursion would end the process, and almost as much as a body may hold.
+#[tokio::test]
+async fn json_that_is_nested_too_deeply_is_refused_like_any_other_that_is_wrong() {
+    let world = World::start().await;
+    let (arrays, objects) = ("[".repeat(30_000), r#"{"a":"#.repeat(12_000));
+    for deep in [&arrays, &objects, &format!("{arrays}{}", "]".repeat(30_000))] {
+        for body in [
+            deep.clone(),
+            format!(r#"{{"email": {deep}"#),
+            format!(r#"{{"email": "a@example.org", "username": "ada", "name": {deep}}}"#),
+            format!(r#"{{"email": "a@example.org", "username": "ada", "unknown": {deep}}}"#),
+        ] {
+            let call = world.post("/accounts/register").header("Content-Type", "application/json");
+            let answer = call.body(body).send().await;
+            let (status, code) = answer.problem();
+            assert!(status == 400 && ["malformed-json", "invalid-field"].contains(&code), "{answer:?}");
+            assert!(!answer.body["detail"].as_str().unwrap().is_empty(), "{answer:?}");
+        }
+        let line =
+            |data: &str| format!(r#"{{"aggregate": "accounts", "command": "register", "data": {data}}}"#);
+        let lines = [
+            deep.clone(),
+            line(deep),
+            line(&format!(r#"{{"email": {deep}}}"#)),
+            format!(r#"{{"aggregate": {deep}}}"#),
+            format!(r#"{{"unknown": {deep}}}"#),
+        ];
+        let import = world.post("/commands").header("Content-Type", "application/x-ndjson");
+        let results = import.body(lines.join("\n")).send().await;
+        let results: Vec<Value> =
+            results.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let (summary, results) = results.split_last().unwrap();
+        assert_eq!(*summary, json!({"done": true, "commands": 5, "accepted": 0, "failed": 5}));
+        assert!(results.iter().all(|result| result["status"] == 400), "{results:?}");
+    }
+    assert_eq!(world.event_types().await, [""; 0]);
 }

@@ -17,13 +17,14 @@ use axum::{
     routing::{get, post},
 };
 use domain::{Command, Kind};
-use service_kit::{Health, Problem, Shutdown, problem::kinds};
+use service_kit::{Health, Problem, Shutdown, auth::Caller, problem::kinds};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::{
     gateway::{Gateway, Route},
     metrics::Metrics,
+    permit::Permit,
     submission::{IdempotencyKey, Meta, Request},
 };
 use answer::problems;
@@ -42,12 +43,18 @@ struct App {
 }
 
 /// The routes for commands.
-pub fn routes(gateway: Gateway, queue_commands_max: usize, health: Health, shutdown: Shutdown) -> Router {
+pub fn routes(
+    gateway: Gateway,
+    queue_commands_max: usize,
+    health: Health,
+    is_secured: bool,
+    shutdown: Shutdown,
+) -> Router {
     // Imports leave half of the queue to everybody else.
     let import_room = Arc::new(Semaphore::new((queue_commands_max / 2).max(1)));
     Router::new()
         .merge(service_kit::openapi::page())
-        .route(service_kit::openapi::PATH, get(openapi::document))
+        .route(service_kit::openapi::PATH, get(async move || openapi::document(is_secured)))
         .route("/health/writer", get(writer))
         .route("/commands", post(imports::import))
         .route("/{plural}/{command}", post(command_to_new))
@@ -73,25 +80,27 @@ async fn writer(State(app): State<App>) -> Result<&'static str, Problem> {
 async fn command_to_known(
     State(app): State<App>,
     path: Result<Path<(String, String, String)>, PathRejection>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let Path((plural, id, name)) = path.map_err(unreadable_path)?;
     let kind = aggregate(&plural)?;
     let id = read_id(&id)?;
-    handle(&app, kind, Some(id), &name, &headers, body).await
+    handle(&app, kind, Some(id), &name, &caller, &headers, body).await
 }
 
 /// `POST /accounts/register`: the service makes the id.
 async fn command_to_new(
     State(app): State<App>,
     path: Result<Path<(String, String)>, PathRejection>,
+    caller: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let Path((plural, name)) = path.map_err(unreadable_path)?;
     let kind = aggregate(&plural)?;
-    handle(&app, kind, None, &name, &headers, body).await
+    handle(&app, kind, None, &name, &caller, &headers, body).await
 }
 
 async fn handle(
@@ -99,12 +108,14 @@ async fn handle(
     kind: Kind,
     id: Option<Uuid>,
     name: &str,
+    caller: &Caller,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let command = body::command(kind, name, headers, body).await?;
+    let permit = Permit::of(caller, &command)?;
     let (key, if_match) = (headers::idempotency_key(headers)?, headers::if_match(headers)?);
-    let request = request(kind, id, command, key, if_match, headers::meta(headers)?);
+    let request = request(id, command, key, if_match, permit, headers::meta(headers, caller)?);
     let id = request.id;
     let answer = app.gateway.submit(request).await;
     app.metrics.answered(kind.name(), answer::label(&answer));
@@ -113,20 +124,29 @@ async fn handle(
 }
 
 fn request(
-    kind: Kind,
     id: Option<Uuid>,
     command: Command,
     key: Option<String>,
     if_match: Option<u64>,
+    permit: Permit,
     meta: Meta,
 ) -> Request {
     let id = id.unwrap_or_else(|| match &key {
         // The same key makes the same id, so that a repeat finds the aggregate that the first one made.
-        Some(key) => Uuid::new_v5(&KEYED_IDS, format!("{}/{key}", kind.plural()).as_bytes()),
+        Some(key) => Uuid::new_v5(&KEYED_IDS, id_name(&command, key, &permit).as_bytes()),
         None => Uuid::now_v7(),
     });
     let key = key.map(|key| IdempotencyKey::new(key, &command));
-    Request { id, key, if_match, meta, command }
+    Request { id, key, if_match, permit, meta, command }
+}
+
+/// Two subjects that choose the same key mean two things; no key holds a NUL.
+fn id_name(command: &Command, key: &str, permit: &Permit) -> String {
+    let plural = command.kind().plural();
+    match permit.subject() {
+        Some(subject) => format!("{plural}/{key}\0{subject}"),
+        None => format!("{plural}/{key}"),
+    }
 }
 
 fn read_id(id: &str) -> Result<Uuid, Problem> {

@@ -8,6 +8,7 @@ mod durability;
 mod gateway;
 mod http;
 mod metrics;
+mod permit;
 mod state;
 mod submission;
 mod writer;
@@ -16,7 +17,9 @@ use std::{net::SocketAddr, path::PathBuf, pin::pin, time::Duration};
 
 use event_log::EventLog;
 use service_kit::{
-    Health, Shutdown, config,
+    Health, Shutdown,
+    auth::{Auth, AuthArgs},
+    config,
     http::HttpLimits,
     load::{Load, LoadArgs, Queue},
     nats, shutdown,
@@ -69,12 +72,16 @@ pub struct Config {
     pub http: HttpLimits,
 
     #[command(flatten)]
+    pub auth: AuthArgs,
+
+    #[command(flatten)]
     pub load: LoadArgs,
 }
 
 /// Serves until it has drained after `leaving`; then finishes the requests that are under way and leaves. A writer
 /// writes until then: whoever is asked instead of it forwards to it.
 pub async fn serve(listener: TcpListener, config: Config, leaving: Shutdown) -> anyhow::Result<()> {
+    let auth = Auth::start(&config.auth, listener.local_addr()?, leaving.clone()).await?;
     let health = Health::starting([writer::HEALTH_CHECK]);
     let shutdown = shutdown::drained(leaving, health.clone(), config.http.drain());
     let client = nats::connect(&config.service.nats, "command-service").await?;
@@ -103,8 +110,9 @@ pub async fn serve(listener: TcpListener, config: Config, leaving: Shutdown) -> 
     let saying = load.clone().run(client, config.service.namespace, shutdown.clone());
     let _saying = AbortOnDropHandle::new(tokio::spawn(saying));
     let ending = shutdown.clone();
-    let routes = http::routes(gateway, config.queue_commands_max, health.clone(), shutdown.clone());
-    let service = service_kit::http::Service { routes, health, load: Some(load) };
+    let routes =
+        http::routes(gateway, config.queue_commands_max, health.clone(), auth.is_on(), shutdown.clone());
+    let service = service_kit::http::Service { routes, health, load: Some(load), auth };
     let mut serving = pin!(service_kit::http::serve(listener, service, &config.http, shutdown));
     tokio::select! {
         served = &mut serving => served?,

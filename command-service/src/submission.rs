@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::permit::Permit;
+
 /// A parsed, checked command, and what came with it.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -17,6 +19,7 @@ pub struct Request {
     pub key: Option<IdempotencyKey>,
     /// The revision that the client has seen: refuse if the aggregate has moved on.
     pub if_match: Option<u64>,
+    pub permit: Permit,
     pub meta: Meta,
 }
 
@@ -43,6 +46,8 @@ pub struct Meta {
     pub correlation_id: Option<String>,
     pub causation_id: Option<String>,
     pub traceparent: Option<String>,
+    /// The subject of the caller's token.
+    pub actor: Option<String>,
 }
 
 /// What came of an accepted command.
@@ -61,6 +66,9 @@ pub struct Outcome {
 pub enum Refusal {
     #[error(transparent)]
     Rejected(#[from] Rejection),
+    /// Nothing is told of the aggregate: not even whether it is there.
+    #[error("the aggregate is not the caller's")]
+    NotTheirs,
     #[error("the aggregate is at revision {actual}")]
     RevisionMismatch { actual: u64 },
     #[error("the idempotency key was used for another command")]

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use clap::Parser;
 use domain::view::Definition;
 use service_kit::{
+    auth::AuthArgs,
     config::{PostgresArgs, ServiceArgs, listen_address},
     http::HttpLimits,
 };
@@ -39,6 +40,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub http: HttpLimits,
+
+    #[command(flatten)]
+    pub auth: AuthArgs,
 }
 
 /// How events are read.

@@ -27,7 +27,7 @@ use std::{str::FromStr, sync::Arc, time::Duration};
 use anyhow::Context;
 use domain::view::Definition;
 use event_log::EventLog;
-use service_kit::{Health, Shutdown, http, shutdown};
+use service_kit::{Health, Shutdown, auth::Auth, http, shutdown};
 use sqlx::postgres::PgConnectOptions;
 use tokio::{net::TcpListener, task::JoinSet};
 use uuid::Uuid;
@@ -53,6 +53,7 @@ pub async fn serve(
     all: &'static [Definition],
     leaving: Shutdown,
 ) -> anyhow::Result<()> {
+    let auth = Auth::start(&config.auth, listener.local_addr()?, leaving.clone()).await?;
     let options = PgConnectOptions::from_str(&config.postgres.database_url)
         .context("the URL of the database cannot be used")?;
     let client = service_kit::nats::connect(&config.service.nats, "projector")
@@ -84,7 +85,7 @@ pub async fn serve(
     tasks.spawn(monitor::run(log, status.clone(), shutdown.clone()));
 
     tracing::info!(address = %listener.local_addr()?, instance = %me, "folding views");
-    let service = http::Service { routes: routes::routes(status, options), health, load: None };
+    let service = http::Service { routes: routes::routes(status, options), health, load: None, auth };
     let served = http::serve(listener, service, &config.http, shutdown.clone()).await;
     shutdown.cancel();
     let _ = tokio::time::timeout(FINISH_TIMEOUT, tasks.join_all()).await;

@@ -10,7 +10,7 @@ use axum::{
     routing::{get, post},
 };
 use serde::Deserialize;
-use service_kit::{Problem, problem::Kind};
+use service_kit::{Problem, auth::Caller, problem::Kind};
 use sqlx::{PgConnection, postgres::PgConnectOptions};
 use tokio::sync::Semaphore;
 
@@ -25,6 +25,11 @@ const REASON_REQUIRED: Kind = Kind::new(400, "reason-required", "This takes a re
 const VIEWS_DATABASE_UNAVAILABLE: Kind =
     Kind::new(503, "views-unavailable", "The views cannot be read at the moment");
 const OVERLOADED: Kind = service_kit::problem::kinds::OVERLOADED;
+
+/// What a scope names: `quarantine:skip`.
+const VIEWS: &str = "views";
+const QUARANTINE: &str = "quarantine";
+const READ: &str = "read";
 
 /// A person waits so long to hear what came of a request; it is done even so.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -48,8 +53,9 @@ pub fn routes(status: Arc<Status>, options: PgConnectOptions) -> Router {
         .with_state(admin)
 }
 
-async fn views(State(admin): State<Admin>) -> Json<Vec<ViewReport>> {
-    Json(admin.status.report())
+async fn views(State(admin): State<Admin>, caller: Caller) -> Result<Json<Vec<ViewReport>>, Problem> {
+    caller.demand(VIEWS, READ)?;
+    Ok(Json(admin.status.report()))
 }
 
 #[derive(Deserialize)]
@@ -57,7 +63,12 @@ struct Filter {
     view: Option<String>,
 }
 
-async fn list(State(admin): State<Admin>, Query(filter): Query<Filter>) -> Result<Json<Vec<Entry>>, Problem> {
+async fn list(
+    State(admin): State<Admin>,
+    caller: Caller,
+    Query(filter): Query<Filter>,
+) -> Result<Json<Vec<Entry>>, Problem> {
+    caller.demand(QUARANTINE, READ)?;
     let _place = admin.place()?;
     let mut connection = admin.connect().await?;
     let entries = quarantine::list(&mut connection, filter.view.as_deref()).await;
@@ -66,8 +77,10 @@ async fn list(State(admin): State<Admin>, Query(filter): Query<Filter>) -> Resul
 
 async fn retry(
     State(admin): State<Admin>,
+    caller: Caller,
     Path((view, key)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
+    caller.demand(QUARANTINE, "retry")?;
     admin.request(&view, &key, Request::Retry).await
 }
 
@@ -79,9 +92,11 @@ struct Skip {
 
 async fn skip(
     State(admin): State<Admin>,
+    caller: Caller,
     Path((view, key)): Path<(String, String)>,
     skip: Result<Json<Skip>, JsonRejection>,
 ) -> Result<Response, Problem> {
+    caller.demand(QUARANTINE, "skip")?;
     let Json(Skip { reason }) = skip.map_err(|error| {
         let detail = format!("Send {{\"reason\": \"…\"}} as application/json: {}.", error.body_text());
         Problem::new(REASON_REQUIRED, detail).field("reason")

@@ -7,7 +7,7 @@ use quick_cache::sync::Cache as QuickCache;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    catalog::{ColumnId, Kind},
+    catalog::{ColumnId, Kind, Owner},
     coherence::Read,
     served::ServedId,
 };
@@ -57,18 +57,31 @@ pub struct Key(Box<[u8]>);
 
 const OF_ROW: u8 = 0;
 const OF_LIST: u8 = 1;
+const OF_OWNED_ROW: u8 = 2;
 
 impl Key {
-    pub fn of_row(served: ServedId, fields: &[ColumnId], kind: Option<Kind>, key: &str) -> Self {
+    /// What was read for `owner` alone is another answer than anybody else's.
+    pub fn of_row(
+        served: ServedId,
+        fields: &[ColumnId],
+        kind: Option<Kind>,
+        key: &str,
+        owner: Option<&Owner>,
+    ) -> Self {
         let mut bytes = Vec::with_capacity(10 + 2 * fields.len() + key.len());
         bytes.extend_from_slice(&served.to_be_bytes());
-        bytes.push(OF_ROW);
+        bytes.push(if owner.is_some() { OF_OWNED_ROW } else { OF_ROW });
         bytes.extend_from_slice(&(fields.len() as u16).to_be_bytes());
         // Postgres has at most 1,600 columns in a table.
         fields.iter().for_each(|&field| bytes.extend_from_slice(&(field as u16).to_be_bytes()));
         match kind.filter(|kind| *kind == Kind::Uuid).and_then(|_| uuid::Uuid::try_parse(key).ok()) {
             Some(id) => bytes.extend_from_slice(id.as_bytes()),
             None => bytes.extend_from_slice(key.as_bytes()),
+        }
+        if let Some(owner) = owner {
+            bytes.extend_from_slice(owner.value.as_bytes());
+            // Tells where the key ends.
+            bytes.extend_from_slice(&(owner.value.len() as u64).to_be_bytes());
         }
         Self(bytes.into())
     }
@@ -150,13 +163,21 @@ mod tests {
 
     #[test]
     fn whatever_makes_an_answer_another_makes_another_key() {
-        let key = |served, fields: &[ColumnId], key| Key::of_row(served, fields, Some(Kind::Text), key);
+        let key = |served, fields: &[ColumnId], key| Key::of_row(served, fields, Some(Kind::Text), key, None);
+        let owned = |key, value: &str| {
+            let owner = Owner { column: 1, value: value.into() };
+            Key::of_row(1, &[0], Some(Kind::Text), key, Some(&owner))
+        };
         let keys = [
             key(1, &[0, 1], "a"),
             key(2, &[0, 1], "a"),
             key(1, &[1, 0], "a"),
             key(1, &[0], "a"),
             key(1, &[0, 1], "b"),
+            owned("a", ""),
+            owned("a", "b"),
+            owned("ab", ""),
+            owned("", "ab"),
             Key::of_list(1, "a"),
         ];
         for (i, one) in keys.iter().enumerate() {
@@ -169,7 +190,7 @@ mod tests {
         let cache = Cache::new(1_000_000);
         for number in 0..20_000 {
             let id = uuid::Uuid::from_u128(number).to_string();
-            cache.put(Key::of_row(1, &[0], Some(Kind::Uuid), &id), entry(&"x".repeat(100)));
+            cache.put(Key::of_row(1, &[0], Some(Kind::Uuid), &id, None), entry(&"x".repeat(100)));
         }
         let (entries, bytes) = cache.size();
         assert!(bytes <= 1_000_000 && entries > 1_000, "{entries} entries of {bytes} bytes");
@@ -178,7 +199,7 @@ mod tests {
     #[test]
     fn without_room_nothing_is_kept() {
         let cache = Cache::new(0);
-        let key = Key::of_row(1, &[0], Some(Kind::Uuid), ID);
+        let key = Key::of_row(1, &[0], Some(Kind::Uuid), ID, None);
         cache.put(key.clone(), entry("{}"));
         assert!(cache.get(&key).is_none());
     }

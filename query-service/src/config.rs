@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser};
 use service_kit::{
+    auth::AuthArgs,
     config::{PostgresArgs, ServiceArgs, listen_address},
     http::HttpLimits,
     load::LoadArgs,
@@ -40,6 +41,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub http: HttpLimits,
+
+    #[command(flatten)]
+    pub auth: AuthArgs,
 
     #[command(flatten)]
     pub load: LoadArgs,

@@ -8,11 +8,11 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, postgres::PgRow};
 
 use crate::{
     Config,
-    catalog::{self, Catalog},
+    catalog::{self, Catalog, Owner, View},
     database,
     parameters::Parameters,
     query::{ListQuery, RowQuery},
-    sql::{self, Statement},
+    sql::{self, RowKey, Statement},
 };
 
 /// Plans of a database whose catalog was read when this was opened. Requests are paths like
@@ -20,6 +20,8 @@ use crate::{
 pub struct Inspector {
     connection: PgConnection,
     catalog: Catalog,
+    /// Who asks, if they may see only their own rows.
+    subject: Option<String>,
 }
 
 impl Inspector {
@@ -27,7 +29,12 @@ impl Inspector {
         let options = database::connect_options(&config.postgres.database_url, &config.bounds)?;
         let mut connection = PgConnection::connect_with(&options).await?;
         let catalog = catalog::load(&mut connection).await?;
-        Ok(Self { connection, catalog })
+        Ok(Self { connection, catalog, subject: None })
+    }
+
+    /// From now on asks for somebody who may see only their own rows.
+    pub fn ask_for(&mut self, subject: &str) {
+        self.subject = Some(subject.to_owned());
     }
 
     /// What may be asked, as `GET /` answers it.
@@ -71,16 +78,25 @@ impl Inspector {
         let view = self.catalog.view(name).with_context(|| format!("there is no view {name}"))?;
         let refused = |problem: Problem| anyhow!("{request}: {}", problem.detail());
         let parameters = Parameters::parse(query).map_err(refused)?;
+        let owner = self.owner(view)?;
         if let Some(key) = key {
-            let RowQuery { key, fields } = RowQuery::parse(view, key, &parameters).map_err(refused)?;
-            return Ok(sql::rows(view, &fields, vec![key]));
+            let query = RowQuery::parse(view, key, &parameters, owner.as_ref()).map_err(refused)?;
+            let (column, owner) = query.owner.map(|Owner { column, value }| (column, value)).unzip();
+            let key = RowKey { key: query.key, owner: owner.unwrap_or_default() };
+            return Ok(sql::rows(view, &query.fields, column, vec![key]));
         }
-        let mut query = ListQuery::parse(view, &parameters).map_err(refused)?;
+        let mut query = ListQuery::parse(view, &parameters, owner.as_ref()).map_err(refused)?;
         if is_next_page {
             // A plan of whatever values does not look at them.
             query.after = Some(vec![String::new(); query.order.len()]);
         }
         Ok(sql::list(view, &query))
+    }
+
+    fn owner(&self, view: &View) -> anyhow::Result<Option<Owner>> {
+        let Some(subject) = &self.subject else { return Ok(None) };
+        let owner = view.owner_of(subject);
+        owner.map(Some).with_context(|| format!("{subject} can own nothing in {}", view.name))
     }
 }
 

@@ -21,6 +21,7 @@ mod live;
 mod metrics;
 mod openapi;
 mod parameters;
+mod permit;
 mod plan;
 mod positions;
 mod problems;
@@ -38,7 +39,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use service_kit::{
-    Health, Shutdown, http,
+    Health, Shutdown,
+    auth::Auth,
+    http,
     load::{Load, Queue},
     nats, shutdown,
 };
@@ -55,6 +58,7 @@ pub use inspect::Inspector;
 /// nor NATS has to be there at the start, nor all the time.
 pub async fn serve(listener: TcpListener, config: Config, leaving: Shutdown) -> anyhow::Result<()> {
     config.check()?;
+    let auth = Auth::start(&config.auth, listener.local_addr()?, leaving.clone()).await?;
     let bounds = &config.bounds;
     let options = database::connect_options(&config.postgres.database_url, bounds)
         .context("the URL of the database cannot be used")?;
@@ -105,6 +109,7 @@ pub async fn serve(listener: TcpListener, config: Config, leaving: Shutdown) -> 
         metrics: metrics::Metrics::new(cache, positions, in_flight.clone(), bounds.max_in_flight as usize),
         in_flight,
         live: Arc::new(Semaphore::new(bounds.max_live as usize)),
+        is_secured: auth.is_on(),
     };
     if let Some(options) = standby_options {
         tokio::spawn(standby::watch(options, wellness, shutdown.clone()));
@@ -115,7 +120,7 @@ pub async fn serve(listener: TcpListener, config: Config, leaving: Shutdown) -> 
     let listening = tokio::spawn(listener_to_signals.run(shutdown.clone()));
     let saying = tokio::spawn(load.clone().run(client, config.service.namespace, shutdown.clone()));
     tracing::info!(address = %listener.local_addr()?, "serving queries");
-    let service = http::Service { routes: routes::routes(app), health, load: Some(load) };
+    let service = http::Service { routes: routes::routes(app), health, load: Some(load), auth };
     let served = http::serve(listener, service, &config.http, shutdown.clone()).await;
     shutdown.cancel();
     let _ = tokio::join!(watching, listening, saying);

@@ -10,7 +10,7 @@ use axum::{
     response::sse::Event,
 };
 use futures::{Stream, stream};
-use service_kit::Problem;
+use service_kit::{Problem, auth::Caller};
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
     time::{Instant, sleep, sleep_until},
@@ -115,11 +115,16 @@ impl Live {
         &self.state
     }
 
-    /// The events, until the service stops. The client may then go on elsewhere.
-    pub fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
-        stream::unfold(self, |mut live| async move {
-            let event = live.next().await?;
-            Some((Ok(event.retry(RECONNECT_AFTER)), live))
+    /// The events, until the service stops or the caller's token expires. The client may then go on elsewhere, or
+    /// with a new token.
+    pub fn events(self, caller: Caller) -> impl Stream<Item = Result<Event, Infallible>> {
+        stream::unfold((self, caller), |(mut live, caller)| async move {
+            let event = tokio::select! {
+                biased;
+                () = caller.expired() => return None,
+                event = live.next() => event?,
+            };
+            Some((Ok(event.retry(RECONNECT_AFTER)), (live, caller)))
         })
     }
 

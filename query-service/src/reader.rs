@@ -14,15 +14,14 @@ use tokio::{
 };
 
 use crate::{
-    cache::{Cache, Entry},
+    cache::{Cache, ETag, Entry},
     catalog::Catalog,
-    coherence::{Source, Usable},
+    coherence::{Read, Source, Usable},
     database::{Databases, ReadError, overloaded},
     freshness::{Freshness, LOG_POSITION},
     plan::{Plan, Question},
     positions::Positions,
     problems::{RETRY_AFTER_S, UNKNOWN_VIEW, VIEW_BEHIND, views_unavailable},
-    query::RowQuery,
     reads::{Failure, Found, Outcome, Reads},
     served::Served,
     watcher::{Known, POLL_EVERY},
@@ -217,6 +216,10 @@ impl Reader {
     }
 
     fn look_up(&self, plan: &Plan) -> Result<Answer, CacheStatus> {
+        if let Question::Known(_) = plan.question {
+            // What somebody else was told under this name is not for this caller.
+            return Err(CacheStatus::Miss);
+        }
         let (timeline, now) = (plan.served.coherence.timeline(), Instant::now());
         if !self.cache.is_on() || !timeline.is_heard(now) {
             return Err(CacheStatus::Bypass);
@@ -246,10 +249,9 @@ impl Reader {
     async fn read_from(&self, plan: &Plan, source: Source) -> Outcome {
         let served = plan.served.clone();
         match &plan.question {
-            Question::Row(RowQuery { key, fields }) => {
-                self.reads.row(served, fields.clone(), key.clone(), source).await
-            }
+            Question::Row(query) => self.reads.row(served, query, source).await,
             Question::List(query) => self.reads.list(served, query.clone(), plan.key.clone(), source).await,
+            Question::Known(body) => Ok(known(&served, body.clone())),
         }
     }
 
@@ -274,6 +276,16 @@ impl Reader {
             }
         }
     }
+}
+
+/// An answer that is true of whatever the view holds, so it reflects all that is known of that.
+fn known(served: &Served, body: Option<String>) -> Found {
+    let body = body.map(|body| body.into_bytes().into_boxed_slice());
+    let timeline = served.coherence.timeline();
+    let read = Read { term: timeline.term(), position: timeline.known() };
+    let etag = ETag::of(body.as_deref().unwrap_or_default());
+    let entry = Arc::new(Entry { timeline: timeline.id(), read, etag, next_cursor: None, body });
+    Found { entry, usable: Usable::Once(read.position) }
 }
 
 impl Found {

@@ -14,13 +14,14 @@ use sqlx::{Row, postgres::PgRow};
 use crate::{
     batcher::{Answer, Batcher, Bounds},
     cache::{Cache, ETag, Entry, Key},
-    catalog::{ColumnId, View},
+    catalog::{ColumnId, Owner, View},
     coherence::{Read, Source, Tag, Usable},
     cursor,
     database::{Databases, ReadError},
-    query::{Count, ListQuery},
+    plan::page,
+    query::{Count, ListQuery, RowQuery},
     served::Served,
-    sql::{self, Statement},
+    sql::{self, RowKey, Statement},
 };
 
 /// Rows with the same fields of one view.
@@ -49,7 +50,7 @@ pub type Outcome = Result<Found, Failure>;
 
 #[derive(Clone)]
 pub struct Reads {
-    rows: Arc<Batcher<RowShape, String, Outcome>>,
+    rows: Arc<Batcher<RowShape, RowKey, Outcome>>,
     lists: Arc<Batcher<List, (), Outcome>>,
 }
 
@@ -63,15 +64,12 @@ impl Reads {
         }
     }
 
-    pub async fn row(
-        &self,
-        served: Arc<Served>,
-        fields: Vec<ColumnId>,
-        key: String,
-        source: Source,
-    ) -> Outcome {
-        let shape = RowShape { served, fields, source };
-        self.rows.get(shape, key).await.unwrap_or_else(|| Err(panicked()))
+    pub async fn row(&self, served: Arc<Served>, query: &RowQuery, source: Source) -> Outcome {
+        let RowQuery { key, fields, owner, .. } = query.clone();
+        let (owner_column, owner) =
+            owner.map_or((None, String::new()), |owner| (Some(owner.column), owner.value));
+        let shape = RowShape { served, fields, owner_column, source };
+        self.rows.get(shape, RowKey { key, owner }).await.unwrap_or_else(|| Err(panicked()))
     }
 
     pub async fn list(
@@ -95,12 +93,14 @@ fn panicked() -> Failure {
 struct RowShape {
     served: Arc<Served>,
     fields: Vec<ColumnId>,
+    /// Each is read for its owner alone.
+    owner_column: Option<ColumnId>,
     source: Source,
 }
 
 impl RowShape {
     fn identity(&self) -> impl Eq + Hash + '_ {
-        (self.served.id, &self.fields, self.source)
+        (self.served.id, &self.fields, self.owner_column, self.source)
     }
 }
 
@@ -157,19 +157,20 @@ fn answer(answer: Outcome) -> Answer<Outcome> {
 }
 
 impl Reading {
-    async fn rows(self, shape: RowShape, keys: Vec<String>) -> Vec<Answer<Outcome>> {
-        let RowShape { served, fields, source } = shape;
-        let statement = sql::rows(&served.view, &fields, keys.clone());
+    async fn rows(self, shape: RowShape, keys: Vec<RowKey>) -> Vec<Answer<Outcome>> {
+        let RowShape { served, fields, owner_column, source } = shape;
+        let statement = sql::rows(&served.view, &fields, owner_column, keys.clone());
         let found = self.fetch(&statement, source).await.and_then(|row| rows_of(&row, keys.len()));
         let (read, items) = match found {
             Ok(found) => found,
             Err(failure) => return vec![Answer { answer: Err(failure), is_current: false }; keys.len()],
         };
         let kind = served.view.key_column().kind;
-        let rows = keys.into_iter().zip(items).map(|(key, item)| {
+        let rows = keys.into_iter().zip(items).map(|(RowKey { key, owner }, item)| {
             let body = item.map(|item| item.into_bytes().into_boxed_slice());
-            let tags = [served.tags.of_row(&key)];
-            let key = Key::of_row(served.id, &fields, kind, &key);
+            let owner = owner_column.map(|column| Owner { column, value: owner });
+            let tags = [served.tags.of_row(&key, owner.as_ref())];
+            let key = Key::of_row(served.id, &fields, kind, &key, owner.as_ref());
             answer(Ok(self.judge(&served, key, &tags, source, Content { read, body, next_cursor: None })))
         });
         rows.collect()
@@ -178,8 +179,8 @@ impl Reading {
     async fn list(self, list: List) -> Outcome {
         let List { served, query, key, source } = list;
         let row = self.fetch(&sql::list(&served.view, &query), source).await?;
-        let content = page(&served.view, &query, &row).map_err(internal)?;
-        let tags = served.tags.of_list(&query);
+        let content = content(&served.view, &query, &row).map_err(internal)?;
+        let tags = served.tags.of_list(&served.view, &query);
         Ok(self.judge(&served, key, &tags, source, content))
     }
 
@@ -240,13 +241,12 @@ fn rows_of(row: &PgRow, keys: usize) -> Result<(Read, Vec<Option<String>>), Fail
     }
 }
 
-fn page(view: &View, query: &ListQuery, row: &PgRow) -> Result<Content, sqlx::Error> {
+fn content(view: &View, query: &ListQuery, row: &PgRow) -> Result<Content, sqlx::Error> {
     let items: Option<String> = row.try_get("items")?;
     let next_cursor = next_cursor(view, query, row)?;
     let items = items.unwrap_or_default();
     let counted: Option<i64> = row.try_get("counted")?;
-    let count = counted.map(|counted| Count::of(counted).members()).unwrap_or_default();
-    let body = format!(r#"{{"items":[{items}],"next_cursor":{}{count}}}"#, serde_json::json!(next_cursor));
+    let body = page(&items, next_cursor.as_deref(), counted.map(Count::of));
     let (body, next_cursor) = (Some(body.into_bytes().into()), next_cursor.map(String::into_boxed_str));
     Ok(Content { read: read(row)?, body, next_cursor })
 }
@@ -260,4 +260,27 @@ fn next_cursor(view: &View, query: &ListQuery, row: &PgRow) -> Result<Option<Str
         .map(|i| row.try_get(format!("place_{i}").as_str()))
         .collect::<Result<Vec<String>, _>>()?;
     Ok(Some(cursor::encode(&place, &query.identity(view))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        catalog::{Catalog, tests::orders},
+        served::served,
+    };
+
+    #[test]
+    fn rows_for_their_owners_are_not_read_together_with_rows_for_who_may_see_all() {
+        let view = orders();
+        let catalog = Catalog { views: BTreeMap::from([(view.name.clone(), Arc::new(view))]) };
+        let served = served(&catalog, &BTreeMap::new())["orders"].clone();
+        let (fields, source) = (vec![0], Source::Primary);
+        let shape =
+            |owner_column| RowShape { served: served.clone(), fields: fields.clone(), owner_column, source };
+        assert!(shape(None) == shape(None) && shape(Some(1)) == shape(Some(1)));
+        assert!(shape(None) != shape(Some(1)));
+    }
 }

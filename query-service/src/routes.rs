@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Sse},
     routing::get,
 };
-use service_kit::Problem;
+use service_kit::{Problem, auth::Caller};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -35,6 +35,8 @@ pub struct App {
     pub in_flight: Arc<Semaphore>,
     /// One permit an event stream.
     pub live: Arc<Semaphore>,
+    /// Tokens are asked for.
+    pub is_secured: bool,
 }
 
 pub fn routes(app: App) -> Router {
@@ -56,19 +58,20 @@ async fn catalog(State(app): State<App>) -> Answered {
 }
 
 /// The document of the catalog as it is now. Its examples of keys are read like any query, and missing when
-/// there is no room for that or no database.
-async fn document(State(app): State<App>) -> Answered {
+/// there is no room for that or no database, or where they would tell everybody what only some may read.
+async fn document(State(app): State<App>, caller: Caller) -> Answered {
     let catalog = app.reader.catalog()?;
     let keys = match app.in_flight.try_acquire() {
-        Ok(_permit) => openapi::some_keys(&app.reader, &catalog).await,
+        Ok(_permit) => openapi::some_keys(&app.reader, &catalog, &caller).await,
         Err(_) => Keys::new(),
     };
-    Ok(Json(openapi::document(&catalog, &keys)).into_response())
+    Ok(Json(openapi::document(&catalog, &keys, app.is_secured)).into_response())
 }
 
 async fn row(
     State(app): State<App>,
     path: Result<Path<(String, String)>, PathRejection>,
+    caller: Caller,
     uri: Uri,
     headers: HeaderMap,
 ) -> Answered {
@@ -78,13 +81,15 @@ async fn row(
         let parameters = Parameters::parse(uri.query().unwrap_or_default())?;
         if live::is_asked_for(&headers) {
             let plan = {
-                let key = key.clone();
-                Box::new(move |served| Plan::row(served, &key, &parameters))
+                let (caller, key) = (caller.clone(), key.clone());
+                Box::new(move |served| Plan::row(served, &caller, &key, &parameters))
             };
-            return app.live(&view, plan, &headers, freshness).await;
+            return app.live(&view, plan, caller, &headers, freshness).await;
         }
-        let answer =
-            app.reader.answer(&view, freshness, |served| Plan::row(served, &key, &parameters)).await?;
+        let answer = app
+            .reader
+            .answer(&view, freshness, |served| Plan::row(served, &caller, &key, &parameters))
+            .await?;
         if answer.entry.body.is_none() {
             return Err(no_such_row(&view, &key, &answer));
         }
@@ -96,6 +101,7 @@ async fn row(
 async fn list(
     State(app): State<App>,
     path: Result<Path<String>, PathRejection>,
+    caller: Caller,
     uri: Uri,
     headers: HeaderMap,
 ) -> Answered {
@@ -104,10 +110,14 @@ async fn list(
         let freshness = Freshness::from_headers(&headers)?;
         let parameters = Parameters::parse(uri.query().unwrap_or_default())?;
         if live::is_asked_for(&headers) {
-            let plan = Box::new(move |served| Plan::list(served, &parameters));
-            return app.live(&view, plan, &headers, freshness).await;
+            let plan = {
+                let caller = caller.clone();
+                Box::new(move |served| Plan::list(served, &caller, &parameters))
+            };
+            return app.live(&view, plan, caller, &headers, freshness).await;
         }
-        let answer = app.reader.answer(&view, freshness, |served| Plan::list(served, &parameters)).await?;
+        let answer =
+            app.reader.answer(&view, freshness, |served| Plan::list(served, &caller, &parameters)).await?;
         let mut response = respond(&headers, &answer);
         if let Some(cursor) = &answer.entry.next_cursor {
             // Relative to the request's own address, which may be behind a prefix.
@@ -142,6 +152,7 @@ impl App {
         &self,
         view: &str,
         plan: live::PlanAgain,
+        caller: Caller,
         headers: &HeaderMap,
         freshness: Option<Freshness>,
     ) -> Responded {
@@ -150,7 +161,7 @@ impl App {
         let live = Live::begin(self.reader.clone(), view.to_owned(), plan, headers, freshness, place).await?;
         let cache = live.state().cache;
         let headers = described(live.state());
-        Ok(((headers, Sse::new(live.events())).into_response(), cache))
+        Ok(((headers, Sse::new(live.events(caller))).into_response(), cache))
     }
 }
 

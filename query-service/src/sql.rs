@@ -23,14 +23,33 @@ pub enum Value {
     Integer(i32),
 }
 
+/// One row that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RowKey {
+    pub key: String,
+    /// For whom, if it is only for its owner.
+    pub owner: String,
+}
+
 /// Gives one row `(position bigint, term bigint, items text[])`, or none if the registry names another build.
-/// `items` has an element for each key, in their order: null where there is no such row.
-pub fn rows(view: &View, fields: &[ColumnId], keys: Vec<String>) -> Statement {
+/// `items` has an element for each key, in their order: null where there is no such row, or where it is not that of
+/// whom it was asked for. All are asked for owners in the column `owner`, or none is.
+pub fn rows(view: &View, fields: &[ColumnId], owner: Option<ColumnId>, keys: Vec<RowKey>) -> Statement {
     let mut values = Values::default();
     let key = view.key_column();
-    let asked = format!("unnest({}::text[]::{}[]) as asked(key)", values.add(Value::Texts(keys)), cast(key));
+    let (keys, owners) = keys.into_iter().map(|RowKey { key, owner }| (key, owner)).unzip();
+    let keys = format!("{}::text[]::{}[]", values.add(Value::Texts(keys)), cast(key));
+    let (item, asked) = match owner.map(|owner| view.column(owner)) {
+        None => (ITEM.to_owned(), format!("unnest({keys}) as asked(key)")),
+        Some(owner) => {
+            let owners = format!("{}::text[]::{}[]", values.add(Value::Texts(owners)), cast(owner));
+            // Not a condition, so that the row is found by its key, whoever's it is.
+            let item = format!("case when t.{} = asked.owner then {ITEM} end", quoted(&owner.name));
+            (item, format!("unnest({keys}, {owners}) as asked(key, owner)"))
+        }
+    };
     let row =
-        format!("select {ITEM} from {} where t.{} = asked.key", source(view, fields), quoted(&key.name));
+        format!("select {item} from {} where t.{} = asked.key", source(view, fields), quoted(&key.name));
     let sql = format!(
         "select {POSITION}, {TERM}, array(select ({row}) from {asked}) as items {}",
         at_build(view, &mut values)
@@ -104,7 +123,8 @@ mod tests {
 
     #[test]
     fn rows_are_read_by_their_keys_with_their_position_in_one_statement() {
-        let statement = rows(&orders(), &[2, 0], vec![ID.into()]);
+        let asked = |owner: &str| vec![RowKey { key: ID.into(), owner: owner.into() }];
+        let statement = rows(&orders(), &[2, 0], None, asked(""));
         let expected = "select coalesce(c.position, 0) as position, v.term, \
              array(select (select to_json(narrow.*)::text from \"public\".\"orders_v1\" as t \
              cross join lateral (select t.\"status\", t.\"id\") as narrow \
@@ -114,6 +134,15 @@ mod tests {
         assert_eq!(statement.sql, expected);
         let values = [Value::Texts(vec![ID.into()]), Value::Text("orders".into()), Value::Integer(1)];
         assert_eq!(statement.values, values);
+        let owned = rows(&orders(), &[2, 0], Some(1), asked("' or 1=1 --"));
+        for part in [
+            "case when t.\"account_id\" = asked.owner then to_json(narrow.*)::text end",
+            "where t.\"id\" = asked.key)",
+            "unnest($1::text[]::uuid[], $2::text[]::uuid[]) as asked(key, owner)",
+        ] {
+            assert!(owned.sql.contains(part), "`{part}` is not in\n{}", owned.sql);
+        }
+        assert_eq!(owned.values[1], Value::Texts(vec!["' or 1=1 --".into()]));
     }
 
     #[test]

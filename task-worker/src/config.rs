@@ -7,6 +7,7 @@ use clap::{Args, Parser, builder::RangedU64ValueParser};
 use domain::policy::Definition;
 use reqwest::Url;
 use service_kit::{
+    auth::AuthArgs,
     config::{ServiceArgs, listen_address},
     http::HttpLimits,
 };
@@ -52,6 +53,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub http: HttpLimits,
+
+    #[command(flatten)]
+    pub auth: AuthArgs,
 }
 
 /// When tasks are held back.

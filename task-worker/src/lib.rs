@@ -32,7 +32,7 @@ use std::{sync::Arc, time::Instant};
 use anyhow::Context;
 use domain::policy::Definition;
 use event_log::EventLog;
-use service_kit::{Health, Shutdown, http, lease::Instance, nats, shutdown};
+use service_kit::{Health, Shutdown, auth::Auth, http, lease::Instance, nats, shutdown};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
 
 pub use config::Config;
@@ -63,6 +63,7 @@ pub async fn serve(
     policies: &'static [Definition],
     leaving: Shutdown,
 ) -> anyhow::Result<()> {
+    let auth = Auth::start(&config.auth, listener.local_addr()?, leaving.clone()).await?;
     let thresholds = config.pace.thresholds()?;
     let starts = config.starts(policies)?;
     let mailer = Mailer::new(&config.mail, policies.iter().map(|policy| policy.name))?;
@@ -118,7 +119,7 @@ pub async fn serve(
 
     tracing::info!(address = %listener.local_addr()?, instance = %me, "doing tasks");
     let routes = routes::routes(monitor, Letters::new(queue, log, policies));
-    let service = http::Service { routes, health, load: None };
+    let service = http::Service { routes, health, load: None, auth };
     let served = http::serve(listener, service, &config.http, shutdown.clone()).await;
     shutdown.cancel();
     let _ = timeout(FINISH_TIME_MAX, async { while tasks.join_next().await.is_some() {} }).await;

@@ -7,7 +7,7 @@ use axum::{
     routing::{get, post},
 };
 use serde::Deserialize;
-use service_kit::{Problem, problem::Kind};
+use service_kit::{Problem, auth::Caller, problem::Kind};
 
 use crate::{
     letters::{LIST_MAX, Letter, Letters, List, REASON_CHARS_MAX},
@@ -32,9 +32,15 @@ pub fn routes(monitor: Monitor, letters: Letters) -> Router {
         .merge(tasks)
 }
 
-async fn tasks(State(monitor): State<Monitor>) -> Json<Report> {
+/// What a scope names: `dead-letters:retry`.
+const TASKS: &str = "tasks";
+const DEAD_LETTERS: &str = "dead-letters";
+const READ: &str = "read";
+
+async fn tasks(State(monitor): State<Monitor>, caller: Caller) -> Result<Json<Report>, Problem> {
+    caller.demand(TASKS, READ)?;
     monitor.look().await;
-    Json(monitor.status.report())
+    Ok(Json(monitor.status.report()))
 }
 
 #[derive(Deserialize)]
@@ -43,19 +49,34 @@ struct Filter {
     limit: Option<usize>,
 }
 
-async fn list(State(letters): State<Letters>, Query(filter): Query<Filter>) -> Result<Json<List>, Problem> {
+async fn list(
+    State(letters): State<Letters>,
+    caller: Caller,
+    Query(filter): Query<Filter>,
+) -> Result<Json<List>, Problem> {
+    caller.demand(DEAD_LETTERS, READ)?;
     let list = letters.list(filter.policy.as_deref(), filter.limit.unwrap_or(LIST_MAX)).await;
     list.map(Json).map_err(unavailable)
 }
 
-async fn read(State(letters): State<Letters>, Path(id): Path<String>) -> Result<Json<Letter>, Problem> {
+async fn read(
+    State(letters): State<Letters>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Letter>, Problem> {
+    caller.demand(DEAD_LETTERS, READ)?;
     let id = parse(&id)?;
     let letter = letters.read(&id).await.map_err(unavailable)?;
     letter.map(Json).ok_or_else(|| missing(&id))
 }
 
 /// 202: it will be tried again, when the services have time.
-async fn retry(State(letters): State<Letters>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+async fn retry(
+    State(letters): State<Letters>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    caller.demand(DEAD_LETTERS, "retry")?;
     let id = parse(&id)?;
     match letters.send_again(&id).await.map_err(unavailable)? {
         true => Ok(StatusCode::ACCEPTED),
@@ -71,9 +92,11 @@ struct Discard {
 
 async fn discard(
     State(letters): State<Letters>,
+    caller: Caller,
     Path(id): Path<String>,
     discard: Result<Json<Discard>, JsonRejection>,
 ) -> Result<StatusCode, Problem> {
+    caller.demand(DEAD_LETTERS, "discard")?;
     let id = parse(&id)?;
     let Json(Discard { reason }) = discard.map_err(|error| {
         let detail = format!("Send {{\"reason\": \"…\"}} as application/json: {}.", error.body_text());

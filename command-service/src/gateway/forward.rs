@@ -16,7 +16,10 @@ use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use super::{Gateway, Inner, Route};
-use crate::submission::{Answer, IdempotencyKey, Meta, Outcome, Refusal, Request};
+use crate::{
+    permit::Permit,
+    submission::{Answer, IdempotencyKey, Meta, Outcome, Refusal, Request},
+};
 
 /// The writer answers within this time, which is longer than an append may take.
 const REPLY_TIME_MAX: Duration = Duration::from_secs(6);
@@ -32,6 +35,7 @@ struct Forwarded {
     data: Box<RawValue>,
     key: Option<IdempotencyKey>,
     if_match: Option<u64>,
+    permit: Permit,
     meta: Meta,
 }
 
@@ -42,6 +46,7 @@ enum Reply {
     Missing { code: String, title: String },
     Taken { code: String, title: String },
     Rule { code: String, title: String },
+    NotTheirs,
     RevisionMismatch { actual: u64 },
     KeyReused,
     TooLarge,
@@ -124,16 +129,17 @@ impl From<&Request> for Forwarded {
             data,
             key: request.key.clone(),
             if_match: request.if_match,
+            permit: request.permit.clone(),
             meta: request.meta.clone(),
         }
     }
 }
 
 fn parse(payload: &[u8]) -> Option<Request> {
-    let Forwarded { aggregate, id, command, data, key, if_match, meta } =
+    let Forwarded { aggregate, id, command, data, key, if_match, permit, meta } =
         serde_json::from_slice(payload).ok()?;
     let command = Kind::from_plural(&aggregate)?.command(&command, data.get()).ok()?;
-    Some(Request { id, command, key, if_match, meta })
+    Some(Request { id, command, key, if_match, permit, meta })
 }
 
 impl From<Answer> for Reply {
@@ -148,6 +154,7 @@ impl From<Answer> for Reply {
                     RejectionClass::Rule => Self::Rule { code, title },
                 }
             }
+            Err(Refusal::NotTheirs) => Self::NotTheirs,
             Err(Refusal::RevisionMismatch { actual }) => Self::RevisionMismatch { actual },
             Err(Refusal::KeyReused) => Self::KeyReused,
             Err(Refusal::TooLarge) => Self::TooLarge,
@@ -166,6 +173,7 @@ impl From<Reply> for Answer {
             Reply::Missing { code, title } => Rejection::missing(constant(code), constant(title)).into(),
             Reply::Taken { code, title } => Rejection::taken(constant(code), constant(title)).into(),
             Reply::Rule { code, title } => Rejection::rule(constant(code), constant(title)).into(),
+            Reply::NotTheirs => Refusal::NotTheirs,
             Reply::RevisionMismatch { actual } => Refusal::RevisionMismatch { actual },
             Reply::KeyReused => Refusal::KeyReused,
             Reply::TooLarge => Refusal::TooLarge,

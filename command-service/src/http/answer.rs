@@ -94,6 +94,10 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Rejected(rejection) => rejected(rejection),
+            Refusal::NotTheirs => Problem::new(
+                kinds::FORBIDDEN,
+                "The token's subject may do this to what is its own only; a scope with `:any` is for everybody's.",
+            ),
             Refusal::RevisionMismatch { actual } => {
                 Problem::new(problems::REVISION_MISMATCH, format!("It is at revision {actual}."))
                     .field("If-Match")

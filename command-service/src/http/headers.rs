@@ -1,7 +1,7 @@
 //! The request's headers, read strictly: a header that is there but wrong is a problem, not ignored.
 
 use axum::http::HeaderMap;
-use service_kit::{Problem, problem::kinds};
+use service_kit::{Problem, auth::Caller, problem::kinds};
 
 use crate::submission::Meta;
 
@@ -29,12 +29,13 @@ pub fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     }
 }
 
-pub fn meta(headers: &HeaderMap) -> Result<Meta, Problem> {
+pub fn meta(headers: &HeaderMap, caller: &Caller) -> Result<Meta, Problem> {
     Ok(Meta {
         correlation_id: token(headers, CORRELATION_ID)?,
         causation_id: token(headers, CAUSATION_ID)?,
         // W3C Trace Context asks to ignore a traceparent that is not valid.
         traceparent: single(headers, TRACEPARENT).ok().flatten().filter(|text| is_traceparent(text)),
+        actor: caller.subject().map(|subject| subject.to_string()),
     })
 }
 
@@ -112,7 +113,10 @@ mod tests {
     #[test]
     fn a_traceparent_that_is_not_valid_is_ignored() {
         let valid = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        assert_eq!(meta(&headers(TRACEPARENT, valid)).unwrap().traceparent.as_deref(), Some(valid));
-        assert_eq!(meta(&headers(TRACEPARENT, "00-xyz")).unwrap().traceparent, None);
+        assert_eq!(
+            meta(&headers(TRACEPARENT, valid), &Caller::anyone()).unwrap().traceparent.as_deref(),
+            Some(valid)
+        );
+        assert_eq!(meta(&headers(TRACEPARENT, "00-xyz"), &Caller::anyone()).unwrap().traceparent, None);
     }
 }

@@ -19,7 +19,7 @@ use futures::{
     FutureExt as _, StreamExt as _,
     stream::{self, BoxStream},
 };
-use service_kit::{Problem, problem::kinds};
+use service_kit::{Problem, auth::Caller, problem::kinds};
 
 use super::{App, answer, answer::problems, body, headers};
 use crate::submission::Meta;
@@ -34,9 +34,14 @@ const CHUNK_BYTES: usize = 16 * 1024;
 /// on a client that sends may take the last results from it.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 
-pub async fn import(State(app): State<App>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+pub async fn import(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     check(&headers)?;
-    let meta = headers::meta(&headers)?;
+    let meta = headers::meta(&headers, &caller)?;
     let mut body = body.into_data_stream();
     // The answer begins once the first bytes have come, because `100 Continue` must go out before it.
     let first = body.next().await;
@@ -52,6 +57,7 @@ pub async fn import(State(app): State<App>, headers: HeaderMap, body: Body) -> R
         end: None,
         is_over: false,
         tally: Tally::default(),
+        caller,
         meta,
         app,
     };
@@ -85,6 +91,7 @@ struct Import {
     end: Option<Result<(), Problem>>,
     is_over: bool,
     tally: Tally,
+    caller: Caller,
     /// What the request's headers say of each command whose line says nothing else.
     meta: Meta,
 }
@@ -122,12 +129,15 @@ impl Import {
             () = self.app.shutdown.cancelled(), if !self.window.is_closed() => {
                 self.interrupt("The service is being stopped.");
             }
+            () = self.caller.expired(), if !self.window.is_closed() => {
+                self.interrupt("The token has expired.");
+            }
             answered = self.window.step(), if !self.window.is_empty() => match answered {
                 ControlFlow::Continue(answered) => return answered,
                 ControlFlow::Break(reason) => self.interrupt(reason),
             },
             line = self.lines.next(&mut self.body), if may_read => match line {
-                Ok(Some(line)) => self.window.push(line.number, line.bytes(), command::read(&line, &self.meta)),
+                Ok(Some(line)) => self.window.push(line.number, line.bytes(), command::read(&line, &self.caller, &self.meta)),
                 Ok(None) => self.end = Some(Ok(())),
                 Err(_) => self.end = Some(Err(interrupted("The body ended too soon, or nothing of it came for too long."))),
             },

@@ -22,11 +22,13 @@ const DESCRIPTION: &str = "\
     reads what the command wrote. With an `Idempotency-Key` a command may be sent again without a second effect.";
 
 /// Nothing in it changes while the program runs.
-static DOCUMENT: LazyLock<String> = LazyLock::new(|| build().to_string());
+static OPEN: LazyLock<String> = LazyLock::new(|| build(false).to_string());
+static SECURED: LazyLock<String> = LazyLock::new(|| build(true).to_string());
 
 /// `GET /openapi.json`
-pub async fn document() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str())
+pub fn document(is_secured: bool) -> impl IntoResponse {
+    let document = if is_secured { &SECURED } else { &OPEN };
+    ([(header::CONTENT_TYPE, "application/json")], document.as_str())
 }
 
 /// Every command to one kind of aggregate.
@@ -35,7 +37,7 @@ struct Commands {
     variants: Vec<Variant>,
 }
 
-fn build() -> Value {
+fn build(is_secured: bool) -> Value {
     let mut generator = SchemaSettings::draft2020_12()
         .with(|settings| {
             settings.definitions_path = "/components/schemas".into();
@@ -51,7 +53,8 @@ fn build() -> Value {
         paths.extend(command::paths(commands, &schemas));
     }
     let tags = Kind::ALL.iter().map(|kind| kind.plural()).chain([import::TAG]).collect();
-    Document { title: "Headwater: commands", description: DESCRIPTION, tags, paths, schemas }.build()
+    Document { title: "Headwater: commands", description: DESCRIPTION, tags, paths, schemas, is_secured }
+        .build()
 }
 
 /// The values that commands hold, the answer, and each command's fields as `account.register`.
@@ -82,7 +85,7 @@ mod tests {
 
     #[test]
     fn every_command_of_the_domain_is_there_for_new_and_for_known_aggregates() {
-        let document = build();
+        let document = build(false);
         for path in ["/accounts/register", "/accounts/{id}/register", "/orders/{id}/cancel", "/commands"] {
             assert!(document["paths"][path]["post"].is_object(), "{path}");
         }
@@ -92,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_commands_fields_are_those_of_the_domain() {
-        let document = build();
+        let document = build(false);
         let place = &document["components"]["schemas"]["order.place"];
         assert_eq!(place["required"], json!(["account_id", "quantity", "amount_cents", "currency"]));
         assert_eq!(place["additionalProperties"], false);
@@ -101,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_rejection_of_the_domain_is_there_under_its_status() {
-        let responses = &build()["paths"]["/accounts/register"]["post"]["responses"];
+        let responses = &build(false)["paths"]["/accounts/register"]["post"]["responses"];
         let codes = |status: &str| {
             let schema = &responses[status]["content"]["application/problem+json"]["schema"];
             schema["allOf"][1]["properties"]["code"]["enum"].clone()
@@ -113,7 +116,7 @@ mod tests {
     #[test]
     fn an_example_has_every_field_that_is_required() {
         let example =
-            &build()["paths"]["/orders/place"]["post"]["requestBody"]["content"]["application/json"];
+            &build(false)["paths"]["/orders/place"]["post"]["requestBody"]["content"]["application/json"];
         let fields: Vec<_> = example["example"].as_object().unwrap().keys().collect();
         assert_eq!(fields, ["account_id", "amount_cents", "currency", "quantity"]);
     }

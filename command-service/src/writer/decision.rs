@@ -80,6 +80,10 @@ impl<'a> Frame<'a> {
         address: Address,
         before: &Folded,
     ) -> Result<Vec<Event>, NoEvents> {
+        // Before the key is looked at: a repeat tells what came of the command.
+        if !request.permit.allows(&before.state, request.id, &request.command) {
+            return Err(NoEvents::Refused(Refusal::NotTheirs));
+        }
         if let Some(key) = &request.key
             && let Some(known) = self.speculation.outcome(address, &key.key)?
         {
@@ -182,7 +186,7 @@ impl<'a> Frame<'a> {
             commandhash,
             correlationid: request.meta.correlation_id.clone(),
             causationid: request.meta.causation_id.clone(),
-            actor: None,
+            actor: request.meta.actor.clone(),
             traceparent: request.meta.traceparent.clone(),
         }
     }
@@ -208,7 +212,10 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::submission::{IdempotencyKey, Meta};
+    use crate::{
+        permit::Permit,
+        submission::{IdempotencyKey, Meta},
+    };
 
     const ROOMY: usize = 100_000;
 
@@ -224,7 +231,8 @@ mod tests {
 
     fn request(id: u128, kind: Kind, name: &str, fields: Value) -> Request {
         let command = kind.command(name, &fields.to_string()).unwrap();
-        Request { id: Uuid::from_u128(id), command, key: None, if_match: None, meta: Meta::default() }
+        let (permit, meta) = (Permit::Any, Meta::default());
+        Request { id: Uuid::from_u128(id), command, key: None, if_match: None, permit, meta }
     }
 
     fn register(id: u128, email: &str) -> Request {
@@ -279,6 +287,26 @@ mod tests {
         let (store, _folder) = store().await;
         let refused = answer(frame(&store, 10).decide(&register(1, "ada")));
         assert!(matches!(refused, Err(Refusal::TooLarge)), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn what_belongs_to_somebody_else_is_refused_before_its_keys_are_looked_at() {
+        let (store, _folder) = store().await;
+        let mut frame = frame(&store, ROOMY);
+        let of = |subject: u128, request: Request| Request {
+            permit: Permit::Own(Uuid::from_u128(subject).to_string()),
+            key: Some(IdempotencyKey::new("k".into(), &request.command)),
+            ..request
+        };
+        let refused = answer(frame.decide(&of(2, register(1, "ada"))));
+        assert!(matches!(refused, Err(Refusal::NotTheirs)), "{refused:?}");
+        assert!(answer(frame.decide(&of(1, register(1, "ada")))).is_ok());
+        assert!(answer(frame.decide(&of(1, register(1, "ada")))).is_ok());
+        for probe in [register(1, "ada"), request(1, Kind::Account, "close", json!({}))] {
+            let refused = answer(frame.decide(&of(2, probe)));
+            assert!(matches!(refused, Err(Refusal::NotTheirs)), "{refused:?}");
+        }
+        assert_eq!(frame.finish().0.count(), 1);
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    Aggregate, Claim, Context, Kind, Rejection, State,
+    Aggregate, Claim, Context, Kind, Owner, Rejection, State,
     values::{Email, Name, Region, Username},
 };
 
@@ -130,6 +130,11 @@ impl Aggregate for Account {
                 account @ (Account::Unregistered | Account::Closed),
             ) => account,
         }
+    }
+
+    /// An account is its holder's, whose subject is the account's id.
+    fn owner(&self, id: Uuid, _: &Command) -> Owner {
+        Owner::Subject(id)
     }
 
     fn claims(&self) -> Vec<Claim> {

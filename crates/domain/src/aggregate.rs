@@ -43,9 +43,35 @@ pub trait Aggregate: Clone + Debug + Default + PartialEq + Serialize + Deseriali
     /// The state after the event. Never refuses: what happened, happened.
     fn evolve(self, event: &Self::Event) -> Self;
 
+    /// Whose an aggregate in this state is; before its first event, whose this command would make it. `id` is the
+    /// aggregate's. Looked at for callers who may command their own only.
+    fn owner(&self, id: Uuid, command: &Self::Command) -> Owner;
+
     /// The unique values that an aggregate in this state holds. A command that would make it hold a value
     /// that another aggregate holds is rejected by the runtime.
     fn claims(&self) -> Vec<Claim>;
+}
+
+/// Who may command an aggregate as their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Whoever may give the command: aggregates of this kind belong to nobody in particular.
+    Everybody,
+    /// The subject with this name.
+    Subject(Uuid),
+    /// There is nothing yet that could be somebody's.
+    Nobody,
+}
+
+impl Owner {
+    /// Whether `subject`, as it stands in a token, may. An id has one spelling there.
+    pub fn is(self, subject: &str) -> bool {
+        match self {
+            Owner::Everybody => true,
+            Owner::Subject(id) => *id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == *subject,
+            Owner::Nobody => false,
+        }
+    }
 }
 
 /// A unique value held by one aggregate at a time, such as an email address.
@@ -131,6 +157,21 @@ impl Rejection {
 }
 
 #[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_is_named_by_its_id_in_one_spelling() {
+        let ada = Owner::Subject(Uuid::from_u128(0xada));
+        assert!(ada.is("00000000-0000-0000-0000-000000000ada"));
+        for other in ["00000000-0000-0000-0000-000000000ADA", "00000000000000000000000000000ada", "ada", ""] {
+            assert!(!ada.is(other), "{other}");
+        }
+        assert!(Owner::Everybody.is("whoever") && !Owner::Nobody.is("00000000-0000-0000-0000-000000000000"));
+    }
+}
+
+#[cfg(test)]
 pub(crate) mod test_support {
     //! `given(events).when(command).then(events)`, in words.
 
@@ -172,6 +213,10 @@ pub(crate) mod test_support {
 
         pub fn then_claims(self, claims: impl Into<Vec<Claim>>) {
             assert_eq!(self.state.claims(), claims.into());
+        }
+
+        pub fn owner(&self, id: Uuid, command: &A::Command) -> Owner {
+            self.state.owner(id, command)
         }
     }
 

@@ -3,9 +3,10 @@
 
 use schemars::SchemaGenerator;
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 use crate::{
-    Aggregate, Claim, Context, Rejection,
+    Aggregate, Claim, Context, Owner, Rejection,
     account::Account,
     order::Order,
     tagged::{self, DecodeError, Variant},
@@ -105,6 +106,15 @@ macro_rules! aggregates {
                 }
             }
 
+            /// Whose the aggregate with this id is; see [`Aggregate::owner`].
+            pub fn owner(&self, id: Uuid, command: &Command) -> Owner {
+                match (self, command) {
+                    $((State::$aggregate(state), Command::$aggregate(command)) => state.owner(id, command),)+
+                    // States are looked up by the command's own kind.
+                    (state, command) => unreachable!("{command:?} addressed to {state:?}"),
+                }
+            }
+
             pub fn claims(&self) -> Vec<Claim> {
                 match self { $(State::$aggregate(state) => state.claims()),+ }
             }
@@ -119,6 +129,11 @@ macro_rules! aggregates {
         impl Command {
             pub fn kind(&self) -> Kind {
                 match self { $(Command::$aggregate(_) => Kind::$aggregate),+ }
+            }
+
+            /// The command's name, as it stands in URLs and in scopes.
+            pub fn name(&self) -> String {
+                match self { $(Command::$aggregate(command) => tagged::name(command)),+ }
             }
 
             /// The command's name and fields in their canonical form.
@@ -146,7 +161,7 @@ macro_rules! aggregates {
 
 aggregates!(Account, Order);
 
-/// The versions of all states, such as `account:1,order:1`: whoever stores states throws them away and
+/// The versions of all states, such as `account:1,order:2`: whoever stores states throws them away and
 /// folds them again when it is another one than they were stored under.
 pub fn state_fingerprint() -> String {
     let versions = Kind::ALL.iter().map(|kind| format!("{}:{}", kind.name(), kind.state_version()));
@@ -229,6 +244,6 @@ mod tests {
 
     #[test]
     fn the_fingerprint_of_states_names_every_aggregate() {
-        assert_eq!(state_fingerprint(), "account:1,order:1");
+        assert_eq!(state_fingerprint(), "account:1,order:2");
     }
 }

@@ -1,6 +1,6 @@
 //! The application: what may happen, and what is shown of it. Pure: no I/O, no clock, no randomness.
 //!
-//! An aggregate is a state with `decide`, `evolve` and `claims` ([`aggregate::Aggregate`]); a view is a
+//! An aggregate is a state with `decide`, `evolve`, `owner` and `claims` ([`aggregate::Aggregate`]); a view is a
 //! row with `touches` and `apply` ([`view::View`]); a task policy says what an event owes
 //! ([`policy::Policy`]). To put in your own domain, replace the modules [`account`] and [`order`] and the lines
 //! that name them in [`application`], and the modules in [`views`] and [`policies`] with the lists there.
@@ -19,7 +19,7 @@ pub mod upcast;
 pub mod values;
 pub mod view;
 
-pub use aggregate::{Aggregate, Claim, Context, Rejection, RejectionClass, States};
+pub use aggregate::{Aggregate, Claim, Context, Owner, Rejection, RejectionClass, States};
 pub use application::{Command, Event, Kind, State};
 pub use recorded::{Recorded, UnreadableEvent};
 pub use upcast::Upcasts;

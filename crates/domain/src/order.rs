@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    Aggregate, Claim, Context, Rejection, Timestamp,
+    Aggregate, Claim, Context, Owner, Rejection, Timestamp,
     account::{Account, AccountId},
     values::{Cents, Currency, Quantity, Reason},
 };
@@ -20,7 +20,9 @@ pub enum Order {
     #[default]
     Unplaced,
     Placed(Purchase),
-    Cancelled,
+    Cancelled {
+        account_id: AccountId,
+    },
 }
 
 /// What was bought, by whom and when. Cancelling repeats it, so that a view can take it back without
@@ -72,7 +74,7 @@ const CLOCK_SKEW_HOURS: i64 = 1;
 impl Aggregate for Order {
     const NAME: &'static str = "order";
     const PLURAL: &'static str = "orders";
-    const STATE_VERSION: u32 = 1;
+    const STATE_VERSION: u32 = 2;
     const REJECTIONS: &'static [Rejection] =
         &[NOT_PLACED, ALREADY_PLACED, CANCELLED, ACCOUNT_NOT_ACTIVE, PLACED_IN_THE_FUTURE];
     type Command = Command;
@@ -101,14 +103,25 @@ impl Aggregate for Order {
             (Order::Placed(purchase), Command::Cancel { reason }) => {
                 Ok(vec![Event::Cancelled { reason, purchase: purchase.clone() }])
             }
-            (Order::Cancelled, _) => Err(CANCELLED),
+            (Order::Cancelled { .. }, _) => Err(CANCELLED),
         }
     }
 
     fn evolve(self, event: &Event) -> Self {
         match event {
             Event::Placed(purchase) => Order::Placed(purchase.clone()),
-            Event::Cancelled { .. } => Order::Cancelled,
+            Event::Cancelled { purchase, .. } => Order::Cancelled { account_id: purchase.account_id },
+        }
+    }
+
+    /// An order is its account's, for ever.
+    fn owner(&self, _: Uuid, command: &Command) -> Owner {
+        match (self, command) {
+            (Order::Unplaced, Command::Place { account_id, .. }) => Owner::Subject(account_id.0),
+            (Order::Unplaced, Command::Cancel { .. }) => Owner::Nobody,
+            (Order::Placed(Purchase { account_id, .. }) | Order::Cancelled { account_id }, _) => {
+                Owner::Subject(account_id.0)
+            }
         }
     }
 
@@ -173,6 +186,25 @@ mod tests {
             .and(ADA.0, account::active())
             .when(place(Some(NOW.plus_hours(2))))
             .rejected(PLACED_IN_THE_FUTURE);
+    }
+
+    #[test]
+    fn an_order_is_its_accounts_from_the_command_that_places_it_to_the_end() {
+        let (id, bob) = (Uuid::from_u128(9), Uuid::from_u128(2));
+        let by_bob = match place(None) {
+            Command::Place { quantity, amount_cents, currency, placed_at, .. } => {
+                Command::Place { account_id: AccountId(bob), quantity, amount_cents, currency, placed_at }
+            }
+            cancel => cancel,
+        };
+        assert_eq!(given::<Order>([]).owner(id, &place(None)), Owner::Subject(ADA.0));
+        assert_eq!(given::<Order>([]).owner(id, &by_bob), Owner::Subject(bob));
+        assert_eq!(given::<Order>([]).owner(id, &cancel()), Owner::Nobody);
+        for events in [vec![placed()], vec![placed(), cancelled()]] {
+            for command in [place(None), by_bob.clone(), cancel()] {
+                assert_eq!(given::<Order>(events.clone()).owner(id, &command), Owner::Subject(ADA.0));
+            }
+        }
     }
 
     #[test]

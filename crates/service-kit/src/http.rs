@@ -5,6 +5,7 @@
 mod limits;
 mod server;
 
+mod clients;
 mod connection;
 mod open_files;
 mod refusal;
@@ -12,7 +13,7 @@ mod stall;
 mod stream;
 mod turn;
 
-use std::{any::Any, net::SocketAddr};
+use std::{any::Any, net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -24,11 +25,14 @@ use axum::{
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use clients::Clients;
 pub use limits::HttpLimits;
 
 use crate::{
     Health, Shutdown,
+    auth::Auth,
     load::Load,
+    openapi,
     problem::{self, Problem, kinds},
     telemetry,
 };
@@ -38,9 +42,10 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| anyhow::anyhow!("cannot listen on {address}: {error}"))
 }
 
+const HEALTH: &str = "/health/";
 const LIVE: &str = "/health/live";
 const READY: &str = "/health/ready";
-const METRICS: &str = "/metrics";
+pub(crate) const METRICS: &str = "/metrics";
 const PROBLEMS: &str = "/problems/";
 
 /// What a service puts into the frame.
@@ -49,6 +54,8 @@ pub struct Service {
     pub health: Health,
     /// Measures the requests for `routes`, if the service says its load.
     pub load: Option<Load>,
+    /// Tells `routes` who asks; see [`crate::auth::Caller`].
+    pub auth: Auth,
 }
 
 /// Serves `service` inside the frame until `shutdown`, then finishes the requests that are under way. Once its
@@ -59,7 +66,7 @@ pub async fn serve(
     limits: &HttpLimits,
     shutdown: Shutdown,
 ) -> std::io::Result<()> {
-    let Service { routes, health, load } = service;
+    let Service { routes, health, load, auth } = service;
     let router = routes
         .route(LIVE, get(|| async { "live\n" }))
         .route(READY, get(ready).with_state(health.clone()))
@@ -68,12 +75,25 @@ pub async fn serve(
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked));
-    server::serve(listener, server::Served { router, health, load }, limits, shutdown).await
+    let clients = Arc::new(Clients::new(limits));
+    let served = server::Served { router, health, load, auth, clients };
+    server::serve(listener, served, limits, shutdown).await
 }
 
 /// Whether the frame answers this by itself, whatever the service is.
 fn is_the_frames(path: &str) -> bool {
     matches!(path, LIVE | READY | METRICS) || path.starts_with(PROBLEMS)
+}
+
+/// Whether this is answered however much the client has sent: who looks after a service looks often.
+fn is_unlimited(path: &str) -> bool {
+    is_the_frames(path) || path.starts_with(HEALTH)
+}
+
+/// Whether no token is asked for here, because nothing is told that is not in the source: how the service is, what a
+/// problem means, what may be asked.
+pub(crate) fn is_for_everybody(path: &str) -> bool {
+    path.starts_with(HEALTH) || path.starts_with(PROBLEMS) || openapi::is_a_page(path)
 }
 
 async fn ready(State(health): State<Health>) -> Result<&'static str, Problem> {

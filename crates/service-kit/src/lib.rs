@@ -1,6 +1,7 @@
 //! What every Headwater service shares, and nothing that knows a domain: configuration, problems
-//! (RFC 9457), health, telemetry, what it says of its load, the HTTP frame, the common parts of OpenAPI documents, and shutdown.
+//! (RFC 9457), health, telemetry, what it says of its load, who may ask, the HTTP frame, the common parts of OpenAPI documents, and shutdown.
 
+pub mod auth;
 pub mod config;
 pub mod health;
 pub mod http;

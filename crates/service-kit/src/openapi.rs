@@ -4,6 +4,7 @@
 mod frame;
 mod page;
 mod problems;
+mod security;
 
 use serde_json::{Value, json};
 
@@ -13,6 +14,13 @@ pub use problems::problems;
 
 /// Where every service serves its document.
 pub const PATH: &str = "/openapi.json";
+
+/// Whether the document or the page to read it is served here.
+pub fn is_a_page(path: &str) -> bool {
+    path == PATH
+        || path == page::DOCS
+        || path.strip_prefix(page::DOCS).is_some_and(|rest| rest.starts_with('/'))
+}
 
 pub type Object = serde_json::Map<String, Value>;
 
@@ -25,15 +33,17 @@ pub struct Document<'a> {
     pub tags: Vec<&'a str>,
     pub paths: Object,
     pub schemas: Object,
+    /// Whether tokens are asked for.
+    pub is_secured: bool,
 }
 
 impl Document<'_> {
     pub fn build(self) -> Value {
-        let Self { title, description, tags, mut paths, mut schemas } = self;
+        let Self { title, description, tags, mut paths, mut schemas, is_secured } = self;
         let tags: Vec<Value> = tags.into_iter().chain([TAG]).map(|tag| json!({ "name": tag })).collect();
         paths.extend(frame::paths());
         schemas.insert(problems::SCHEMA.into(), problems::schema());
-        json!({
+        let mut document = json!({
             "openapi": "3.1.1",
             "info": {
                 "title": title,
@@ -45,7 +55,11 @@ impl Document<'_> {
             "tags": tags,
             "paths": paths,
             "components": { "schemas": schemas },
-        })
+        });
+        if is_secured {
+            security::secure(&mut document);
+        }
+        document
     }
 }
 

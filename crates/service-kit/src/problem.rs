@@ -35,12 +35,16 @@ pub mod kinds {
     pub const METHOD_NOT_ALLOWED: Kind =
         Kind::new(405, "method-not-allowed", "This path does not take this method");
     pub const INVALID_HEADER: Kind = Kind::new(400, "invalid-header", "A request header is not valid");
+    pub const UNAUTHENTICATED: Kind =
+        Kind::new(401, "unauthenticated", "The request needs a token that is valid here");
+    pub const FORBIDDEN: Kind = Kind::new(403, "forbidden", "The token does not allow this");
     pub const URL_TOO_LONG: Kind = Kind::new(414, "url-too-long", "The URL is too long");
     pub const HEAD_TOO_LARGE: Kind =
         Kind::new(431, "head-too-large", "The headers of the request are too many or too large");
     pub const ANSWER_TIMEOUT: Kind = Kind::new(504, "answer-timeout", "The answer was not ready in time");
     pub const OVERLOADED: Kind =
         Kind::new(503, "overloaded", "The service is at its limit; try again shortly");
+    pub const RATE_LIMITED: Kind = Kind::new(429, "rate-limited", "Too many requests; try again shortly");
     pub const INTERNAL: Kind = Kind::new(500, "internal", "The service failed; the error is in its log");
     pub const NOT_READY: Kind = Kind::new(503, "not-ready", "The service is not ready");
 }

@@ -39,6 +39,10 @@ struct Described<'a> {
     key: &'a str,
     columns: Vec<DescribedColumn<'a>>,
     served: Vec<Served<'a>>,
+    /// The column that says whose row a row is; null where only those may read who may read everybody's.
+    owner: Option<&'a str>,
+    /// What may be asked by those who may read their own rows alone; the owner goes without saying.
+    served_to_owners: Vec<Served<'a>>,
     limits: Limits,
     examples: Vec<String>,
 }
@@ -113,6 +117,8 @@ impl View {
             key: &self.key_column().name,
             columns: self.columns.iter().map(describe_column).collect(),
             served: self.served(),
+            owner: self.owner.map(|owner| self.column(owner).name.as_str()),
+            served_to_owners: self.served_to_owners(),
             limits: LIMITS,
             examples: self.examples(),
         }
@@ -120,8 +126,21 @@ impl View {
 
     /// Everything that may be asked of this view.
     pub fn served(&self) -> Vec<Served<'_>> {
+        let shapes = self.shapes.iter().map(|shape| self.describe_shape(shape, None));
+        std::iter::once(self.by_keys()).chain(shapes).collect()
+    }
+
+    /// The same for those who may read their own rows alone.
+    pub fn served_to_owners(&self) -> Vec<Served<'_>> {
+        let Some(owner) = self.owner else { return vec![] };
+        let shapes = self.shapes.iter().filter(|shape| self.serves_owners(shape));
+        let shapes = shapes.map(|shape| self.describe_shape(shape, Some(owner)));
+        std::iter::once(self.by_keys()).chain(shapes).collect()
+    }
+
+    fn by_keys(&self) -> Served<'_> {
         let key = self.key_column().name.as_str();
-        let by_keys = Served {
+        Served {
             equal: vec![key.to_owned()],
             r#in: vec![key],
             only: BTreeMap::new(),
@@ -131,40 +150,40 @@ impl View {
             sort: vec![key],
             covers: self.shapes.first().map(|shape| self.names(&shape.covers)).unwrap_or_default(),
             example: format!("/{}?{key}={{{key}}},{{{key}}}", self.name),
-        };
-        std::iter::once(by_keys).chain(self.shapes.iter().map(|shape| self.describe_shape(shape))).collect()
+        }
     }
 
-    fn describe_shape<'a>(&'a self, shape: &'a Shape) -> Served<'a> {
+    /// Without `given`, a column that goes without saying.
+    fn describe_shape<'a>(&'a self, shape: &'a Shape, given: Option<ColumnId>) -> Served<'a> {
         let name = |id: ColumnId| self.column(id).name.as_str();
         let only: BTreeMap<&str, &str> =
             shape.only.iter().map(|constant| (name(constant.column), constant.value.as_str())).collect();
         let first = name(shape.order[0]);
-        let plain = shape.equal.iter().map(|&id| name(id).to_owned());
+        let equal: Vec<ColumnId> = shape.equal.iter().copied().filter(|&id| Some(id) != given).collect();
+        let plain = equal.iter().map(|&id| name(id).to_owned());
         let functions = shape.functions.iter().map(|(f, id)| format!("{}({})", f.name(), name(*id)));
         Served {
             equal: plain.chain(functions).collect(),
-            r#in: self.names(&shape.equal).into_iter().filter(|name| !only.contains_key(name)).collect(),
+            r#in: self.names(&equal).into_iter().filter(|name| !only.contains_key(name)).collect(),
             range: Some(first),
             prefix: shape.prefix.then_some(first),
             bound_needed: shape.bounded,
             sort: self.names(&shape.order),
             covers: self.names(&shape.covers),
-            example: self.example(shape),
+            example: self.example(shape, &equal),
             only,
         }
     }
 
     /// With `{column}` where a value of that column belongs.
-    fn example(&self, shape: &Shape) -> String {
+    fn example(&self, shape: &Shape, equal: &[ColumnId]) -> String {
         let name = |id: ColumnId| self.column(id).name.as_str();
         let first = name(shape.order[0]);
         let value = |id: ColumnId| match shape.only.iter().find(|constant| constant.column == id) {
             Some(constant) => constant.value.clone(),
             None => format!("{{{}}}", name(id)),
         };
-        let mut asked: Vec<String> =
-            shape.equal.iter().map(|&id| format!("{}={}", name(id), value(id))).collect();
+        let mut asked: Vec<String> = equal.iter().map(|&id| format!("{}={}", name(id), value(id))).collect();
         asked.extend(
             shape.functions.iter().map(|(f, id)| format!("{}({})={}", f.name(), name(*id), value(*id))),
         );

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::Deserialize;
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{Catalog, Column, ColumnId, Function, Index, IndexColumn, Kind, Only, View, predicate, shapes};
+use super::{
+    Catalog, Column, ColumnId, Function, Index, IndexColumn, Kind, Only, View, owner::owner_column,
+    predicate, shapes,
+};
 
 /// More views than this are a mistake in the registry, not a catalog.
 const VIEWS_MAX: i64 = 1_000;
@@ -19,6 +22,8 @@ const CATALOG: &str = "
         'version', v.version,
         'build', v.build,
         'key', v.key_column,
+        -- Read in this way, it may be missing: the migration that adds it may come after this program.
+        'owner', to_json(v)->>'owner_column',
         'schema', n.nspname,
         'table', c.relname,
         'columns', (
@@ -106,6 +111,7 @@ struct ViewRow {
     version: i32,
     build: i32,
     key: String,
+    owner: Option<String>,
     schema: Option<String>,
     table: Option<String>,
     columns: Vec<ColumnRow>,
@@ -167,11 +173,12 @@ fn view(row: ViewRow) -> Option<View> {
     let (columns, quoted): (Vec<Column>, Vec<String>) = row.columns.into_iter().map(column).unzip();
     let indexes: Vec<Index> =
         row.indexes.iter().filter_map(|index| self::index(index, &columns, &quoted)).collect();
-    match shapes(&columns, &row.key, &indexes) {
-        Ok((key, shapes)) => {
+    let owner = row.owner.map(|name| owner_column(&columns, &name)).transpose();
+    match owner.and_then(|owner| Ok((owner, shapes(&columns, &row.key, &indexes)?))) {
+        Ok((owner, (key, shapes))) => {
             let shapes = shapes.into_iter().map(Arc::new).collect();
             let (name, version, build) = (row.name.into(), row.version, row.build);
-            Some(View { name, version, build, schema, table, columns, key, shapes })
+            Some(View { name, version, build, schema, table, columns, key, owner, shapes })
         }
         Err(reason) => {
             tracing::warn!(view = row.name, %reason, "not served");

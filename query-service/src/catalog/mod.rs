@@ -5,6 +5,7 @@ mod describe;
 mod index;
 mod kind;
 mod load;
+mod owner;
 mod predicate;
 mod shape;
 
@@ -13,6 +14,7 @@ use std::{collections::BTreeMap, sync::Arc};
 pub use index::{Constant, Function, Index, IndexColumn, Only};
 pub use kind::Kind;
 pub use load::{LoadError, load};
+pub use owner::Owner;
 pub use shape::{Asked, Shape, shapes};
 
 /// Every view that can be asked, by its public name.
@@ -39,6 +41,8 @@ pub struct View {
     pub columns: Vec<Column>,
     /// The column whose value names a row.
     pub key: ColumnId,
+    /// The column that says whose row a row is; without one, only those see rows who may see everybody's.
+    pub owner: Option<ColumnId>,
     /// What may be asked of the view, the key's own shape first.
     pub shapes: Vec<Arc<Shape>>,
 }
@@ -73,6 +77,10 @@ pub enum Unservable {
         "the key `{0}` has no unique index of its own, may be null, or is of a type that cannot be asked by"
     )]
     KeyNotIndexed(String),
+    #[error(
+        "the table has no column `{0}`, which the registry names as that of the owner, or it rounds or cuts its values"
+    )]
+    NoOwnerColumn(String),
 }
 
 impl View {
@@ -139,6 +147,7 @@ pub mod tests {
             table: "orders_v1".into(),
             columns: columns(),
             key,
+            owner: None,
             shapes: shapes.into_iter().map(Arc::new).collect(),
         }
     }

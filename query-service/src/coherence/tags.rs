@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::Touched;
 use crate::{
-    catalog::{ColumnId, Kind, View},
+    catalog::{ColumnId, Kind, Owner, View},
     query::ListQuery,
 };
 
@@ -84,20 +84,31 @@ impl Tags {
             })
             .filter(|set| !set.is_empty())
             .collect();
+        // Signals tell the values of columns that indexes find rows by, and no others.
+        let is_told = |owner: &ColumnId| view.shapes.iter().any(|shape| shape.has(*owner));
+        sets.extend(view.owner.filter(|owner| *owner != view.key).filter(is_told).map(|owner| vec![owner]));
         sets.sort_unstable_by_key(|set| (std::cmp::Reverse(set.len()), set.clone()));
         sets.dedup();
         Self { sets, key: view.key_column().exact_kind() }
     }
 
-    /// The tag of one row.
-    pub fn of_row(&self, key: &str) -> Tag {
-        self.key.map_or(Tag::VIEW, |_| Tag::of_key(key))
+    /// The tag of one row. What an owner is told depends on all of their rows, and on nobody else's: with the tag of
+    /// the row it would leave the cache when that row changes, from which a stranger could tell that it is there.
+    pub fn of_row(&self, key: &str, owner: Option<&Owner>) -> Tag {
+        match owner {
+            None => self.key.map_or(Tag::VIEW, |_| Tag::of_key(key)),
+            Some(owner) if self.sets.contains(&vec![owner.column]) => {
+                Tag::of_values(&[(owner.column, &owner.value)])
+            }
+            Some(_) => Tag::VIEW,
+        }
     }
 
     /// The tags of a list: it is as it was while none of them is touched.
-    pub fn of_list(&self, query: &ListQuery) -> Vec<Tag> {
+    pub fn of_list(&self, view: &View, query: &ListQuery) -> Vec<Tag> {
         if let Some(keys) = &query.keys {
-            return keys.iter().map(|key| self.of_row(key)).collect();
+            let owner = query.owner_beside_keys(view);
+            return keys.iter().map(|key| self.of_row(key, owner)).collect();
         }
         let (any, values) = query.any.as_ref().map_or((None, &[][..]), |(id, any)| (Some(*id), any));
         let equal = |column: ColumnId| query.equal.iter().find(|(id, _)| *id == column);
@@ -175,8 +186,9 @@ mod tests {
 
     fn touches(change: Value, query: &str) -> bool {
         let (view, tags) = (orders(), Tags::of(&orders()));
-        let query = Parameters::parse(query).and_then(|parameters| ListQuery::parse(&view, &parameters));
-        let of_list = tags.of_list(&query.expect("served"));
+        let query =
+            Parameters::parse(query).and_then(|parameters| ListQuery::parse(&view, &parameters, None));
+        let of_list = tags.of_list(&view, &query.expect("served"));
         let change = serde_json::from_value(change).expect("a change");
         match tags.touched(&view, &[change]) {
             Touched::Everything => true,
@@ -217,6 +229,33 @@ mod tests {
         let new = |reason| json!({"key": ACCOUNT, "old": null, "new": row(ACCOUNT, json!(reason))});
         assert!(touches(new("late"), "reason[in]=late,lost") && touches(new("lost"), "reason[in]=late,lost"));
         assert!(!touches(new("broken"), "reason[in]=late,lost"));
+    }
+
+    /// Whether what `subject` was told of the row with the key `ACCOUNT` is made old.
+    fn touches_row_of(subject: &str, change: Value) -> bool {
+        let view = View { owner: Some(1), ..orders() };
+        let tags = Tags::of(&view);
+        let of_row = tags.of_row(ACCOUNT, view.owner_of(subject).as_ref());
+        let change = serde_json::from_value(change).expect("a change");
+        let Touched::Tags(touched) = tags.touched(&view, &[change]) else { return true };
+        touched.contains(&of_row)
+    }
+
+    #[test]
+    fn what_an_owner_is_told_is_touched_by_their_own_rows_and_by_nobody_elses() {
+        let changed =
+            |old, new| json!({"key": ACCOUNT, "old": row(old, json!(null)), "new": row(new, json!(null))});
+        for (old, new) in [(ACCOUNT, ACCOUNT), (ACCOUNT, OTHER), (OTHER, ACCOUNT)] {
+            assert!(touches_row_of(ACCOUNT, changed(old, new)), "{old} {new}");
+        }
+        assert!(!touches_row_of(OTHER, changed(ACCOUNT, ACCOUNT)));
+    }
+
+    #[test]
+    fn where_signals_do_not_tell_the_owner_any_change_may_be_of_theirs() {
+        let view = View { owner: Some(1), ..crate::catalog::tests::view_with([]) };
+        let tags = Tags::of(&view);
+        assert_eq!(tags.of_row(ACCOUNT, view.owner_of(OTHER).as_ref()), Tag::VIEW);
     }
 
     #[test]

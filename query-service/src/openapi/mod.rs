@@ -25,7 +25,7 @@ const DESCRIPTION: &str = "\
 
 const CATALOG: &str = "catalog";
 
-pub fn document(catalog: &Catalog, keys: &Keys) -> Value {
+pub fn document(catalog: &Catalog, keys: &Keys, is_secured: bool) -> Value {
     let mut paths = object(json!({ "/": catalog_path() }));
     let mut schemas = Object::new();
     for view in catalog.views.values() {
@@ -35,7 +35,8 @@ pub fn document(catalog: &Catalog, keys: &Keys) -> Value {
         schemas.insert(view.name.to_string(), schemas::row(view));
     }
     let tags = std::iter::once(CATALOG).chain(catalog.views.keys().map(AsRef::as_ref)).collect();
-    Document { title: "Headwater: queries", description: DESCRIPTION, tags, paths, schemas }.build()
+    Document { title: "Headwater: queries", description: DESCRIPTION, tags, paths, schemas, is_secured }
+        .build()
 }
 
 fn catalog_path() -> Value {
@@ -65,7 +66,11 @@ mod tests {
     fn orders_document() -> Value {
         let view = orders();
         let catalog = Catalog { views: [(view.name.clone(), view.into())].into() };
-        document(&catalog, &Keys::from([("orders".into(), "0192d3a4-5b6c-7d8e-9f00-112233445566".into())]))
+        document(
+            &catalog,
+            &Keys::from([("orders".into(), "0192d3a4-5b6c-7d8e-9f00-112233445566".into())]),
+            false,
+        )
     }
 
     fn parameter(path: &str, name: &str) -> Value {

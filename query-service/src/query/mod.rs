@@ -3,6 +3,7 @@
 
 mod count;
 mod filters;
+mod owned;
 mod refusal;
 mod values;
 
@@ -19,7 +20,7 @@ use self::{
     values::{all_fields, parse_count, parse_fields, parse_limit, parse_sort, parse_value},
 };
 use crate::{
-    catalog::{Asked, ColumnId, Function, Shape, View},
+    catalog::{Asked, ColumnId, Function, Owner, Shape, View},
     cursor,
     parameters::Parameters,
 };
@@ -34,10 +35,14 @@ pub const KEYS_MAX: usize = 100;
 pub const ANY_MAX: usize = 20;
 
 /// `GET /{view}/{key}`
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowQuery {
     pub key: String,
     pub fields: Vec<ColumnId>,
+    /// There is only a row if it is theirs.
+    pub owner: Option<Owner>,
+    /// Whatever the view holds, there is no such row for this caller.
+    pub is_nothing: bool,
 }
 
 /// `GET /{view}`
@@ -64,6 +69,10 @@ pub struct ListQuery {
     pub after: Option<Vec<String>>,
     /// How the index that serves it holds its columns.
     pub shape: Arc<Shape>,
+    /// Only their rows.
+    pub owner: Option<Owner>,
+    /// Whatever the view holds, no row fits.
+    pub is_nothing: bool,
     /// The column whose prefix gave bounds.
     prefix: Option<ColumnId>,
 }
@@ -99,7 +108,13 @@ impl Comparison {
 }
 
 impl RowQuery {
-    pub fn parse(view: &View, key: &str, parameters: &Parameters) -> Result<Self, Problem> {
+    /// For a caller who may see only the rows of `owner`, if there is one.
+    pub fn parse(
+        view: &View,
+        key: &str,
+        parameters: &Parameters,
+        owner: Option<&Owner>,
+    ) -> Result<Self, Problem> {
         let mut fields = all_fields(view);
         for (name, value) in parameters.iter() {
             match name {
@@ -107,12 +122,18 @@ impl RowQuery {
                 _ => return Err(unknown_parameter(name, vec!["fields".into()])),
             }
         }
-        Ok(Self { key: parse_value(view, view.key, &view.key_column().name, key)?, fields })
+        let key = parse_value(view, view.key, &view.key_column().name, key)?;
+        let mut query = Self { key, fields, owner: None, is_nothing: false };
+        if let Some(owner) = owner {
+            query.confine(view, owner);
+        }
+        Ok(query)
     }
 }
 
 impl ListQuery {
-    pub fn parse(view: &View, parameters: &Parameters) -> Result<Self, Problem> {
+    /// For a caller who may see only the rows of `owner`, if there is one.
+    pub fn parse(view: &View, parameters: &Parameters, owner: Option<&Owner>) -> Result<Self, Problem> {
         let mut query = Self { fields: all_fields(view), ..Self::default() };
         let (mut limit, mut sort, mut cursor) = (None, vec![], None);
         for (name, value) in parameters.iter() {
@@ -124,6 +145,9 @@ impl ListQuery {
                 "cursor" => cursor = Some(value),
                 _ => query.add_filter(view, name, value)?,
             }
+        }
+        if let Some(owner) = owner {
+            query.confine(view, owner);
         }
         query.choose_index(view, &sort)?;
         // Who names 50 keys expects 50 rows.
@@ -186,8 +210,13 @@ impl ListQuery {
         // Another collation is another order.
         let order: Vec<_> =
             self.shape.order_path().iter().map(|part| (name(part.column), part.collate_c)).collect();
-        serde_json::json!([view.name, self.keys, equal, any, functions, bounds, order, self.descending])
-            .to_string()
+        let query =
+            serde_json::json!([view.name, self.keys, equal, any, functions, bounds, order, self.descending]);
+        match &self.owner {
+            None => query.to_string(),
+            // Of another caller it is another query, even where the same rows would fit.
+            Some(owner) => serde_json::json!([query, name(owner.column), owner.value]).to_string(),
+        }
     }
 }
 
@@ -199,7 +228,7 @@ pub mod tests {
     pub const ACCOUNT: &str = "0192d3a4-5b6c-7d8e-9f00-112233445566";
 
     pub fn list(query: &str) -> Result<ListQuery, Problem> {
-        ListQuery::parse(&orders(), &Parameters::parse(query)?)
+        ListQuery::parse(&orders(), &Parameters::parse(query)?, None)
     }
 
     pub fn names(columns: &[ColumnId]) -> Vec<String> {
@@ -303,7 +332,7 @@ pub mod tests {
 
     #[test]
     fn a_row_takes_fields_and_nothing_else() {
-        let row = |query| RowQuery::parse(&orders(), ACCOUNT, &Parameters::parse(query)?);
+        let row = |query| RowQuery::parse(&orders(), ACCOUNT, &Parameters::parse(query)?, None);
         assert_eq!(names(&row("fields=status").expect("served").fields), ["status"]);
         assert_eq!(row("limit=1").expect_err("refused").kind().code, "unknown-field");
     }

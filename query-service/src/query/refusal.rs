@@ -15,8 +15,17 @@ impl ListQuery {
         let helped = |column: ColumnId| view.shapes.iter().any(|shape| shape.has(column));
         let blamed = asked.iter().find(|(column, _)| !helped(*column)).or(asked.last());
         let words: Vec<&str> = asked.iter().map(|(_, words)| words.as_str()).collect();
-        let detail = format!("No index of `{}` serves {}.", view.name, words.join(", "));
-        let problem = Problem::new(NOT_INDEXED, detail).accepted(view.served());
+        let mut detail = format!("No index of `{}` serves {}.", view.name, words.join(", "));
+        let mut served = view.served();
+        if let Some(owner) = &self.owner {
+            let (name, column) = (&view.name, &view.column(owner.column).name);
+            detail.push_str(&format!(
+                " Your token is for your own rows alone, so `{column}` is always asked for; for other \
+                 queries it needs the scope `{name}:read:any`."
+            ));
+            served = view.served_to_owners();
+        }
+        let problem = Problem::new(NOT_INDEXED, detail).accepted(served);
         match blamed {
             Some((column, _)) => problem.field(&view.column(*column).name),
             None => problem,

@@ -134,6 +134,12 @@ impl List<'_> {
             let keys = values.add(Value::Texts(keys.clone()));
             conditions.push(format!("{} = any({})", self.term(&key), self.array(&key, &keys)));
         }
+        if let Some(owner) = self.query.owner_beside_keys(self.view) {
+            let column = self.view.column(owner.column);
+            let value = typed(column, values.text(&owner.value));
+            // In words that no index serves: the rows are found by their keys, which are few.
+            conditions.push(format!("(t.{} = {value}) is true", quoted(&column.name)));
+        }
         conditions.extend(self.query.shape.only.iter().map(|constant| self.literal(constant)));
         let equalities: Vec<_> = self.equalities().collect();
         for (part, text) in equalities {
@@ -250,8 +256,16 @@ mod tests {
 
     fn listed(query: &str) -> (String, ListQuery) {
         let parameters = Parameters::parse(query).expect("well-formed");
-        let query = ListQuery::parse(&orders(), &parameters).expect("served");
+        let query = ListQuery::parse(&orders(), &parameters, None).expect("served");
         (list(&orders(), &query).sql, query)
+    }
+
+    /// What the account `ID` gets, who sees its own orders.
+    fn listed_to_owner(query: &str) -> String {
+        let view = View { owner: Some(1), ..orders() };
+        let parameters = Parameters::parse(query).expect("well-formed");
+        let query = ListQuery::parse(&view, &parameters, view.owner_of(ID).as_ref()).expect("served");
+        list(&view, &query).sql
     }
 
     fn assert_has(sql: &str, part: &str) {
@@ -269,6 +283,15 @@ mod tests {
             &sql,
             "order by t.\"account_id\" desc, t.\"placed_at\" desc, t.\"id\" desc limit $1::integer + 1",
         );
+    }
+
+    #[test]
+    fn the_rows_of_an_owner_are_read_and_counted_by_their_owner() {
+        let sql = listed_to_owner("sort=-placed_at&count=true");
+        assert_eq!(sql.matches("where t.\"account_id\" = any(").count(), 2, "{sql}");
+        assert_has(&sql, "order by t.\"account_id\" desc, t.\"placed_at\" desc, t.\"id\" desc limit");
+        let sql = listed_to_owner(&format!("id={ID}&count=true"));
+        assert_eq!(sql.matches("and (t.\"account_id\" = $").count(), 2, "{sql}");
     }
 
     #[test]

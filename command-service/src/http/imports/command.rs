@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use service_kit::Problem;
+use service_kit::{Problem, auth::Caller};
 
 use super::lines::{Line, TooLong};
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
         body::{self, BODY_BYTES_MAX},
         headers, read_id, request,
     },
+    permit::Permit,
     submission::{Meta, Request},
 };
 
@@ -39,8 +40,8 @@ struct Members<'a> {
     causation_id: Option<String>,
 }
 
-/// The command of a line; `meta` says what the line leaves out.
-pub fn read(line: &Line, meta: &Meta) -> Result<Request, Problem> {
+/// The command of a line, if `caller` may give it; `meta` says what the line leaves out.
+pub fn read(line: &Line, caller: &Caller, meta: &Meta) -> Result<Request, Problem> {
     let text = line.text.as_deref().map_err(|TooLong| {
         Problem::new(problems::BODY_TOO_LARGE, "The line is longer than a command may be.")
             .accepted(format!("at most {BODY_BYTES_MAX} bytes"))
@@ -62,10 +63,12 @@ pub fn read(line: &Line, meta: &Meta) -> Result<Request, Problem> {
         correlation_id: correlation_id.or_else(|| meta.correlation_id.clone()),
         causation_id: causation_id.or_else(|| meta.causation_id.clone()),
         traceparent: meta.traceparent.clone(),
+        actor: meta.actor.clone(),
     };
     let fields = members.data.map_or("{}", RawValue::get);
     let command = body::fields(kind, &members.command, fields)?;
-    Ok(request(kind, id, command, key, members.if_match, meta))
+    let permit = Permit::of(caller, &command)?;
+    Ok(request(id, command, key, members.if_match, permit, meta))
 }
 
 fn token(name: &'static str, text: Option<String>) -> Result<Option<String>, Problem> {
@@ -86,7 +89,7 @@ mod tests {
     fn parse(text: &str) -> Result<Request, Problem> {
         let line = Line { number: 1, text: Ok(text.to_owned().into()) };
         let meta = Meta { correlation_id: Some("of-the-import".into()), ..Meta::default() };
-        read(&line, &meta)
+        read(&line, &Caller::anyone(), &meta)
     }
 
     fn refused(text: &str, code: &str, words: &str) {
@@ -139,6 +142,9 @@ mod tests {
     #[test]
     fn a_line_that_is_not_utf8_is_refused() {
         let line = Line { number: 1, text: Ok(vec![b'"', 0xff, b'"'].into()) };
-        assert_eq!(read(&line, &Meta::default()).unwrap_err().kind().code, "malformed-json");
+        assert_eq!(
+            read(&line, &Caller::anyone(), &Meta::default()).unwrap_err().kind().code,
+            "malformed-json"
+        );
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     future::poll_fn,
+    net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -21,7 +22,7 @@ use tokio::net::TcpStream;
 use tower::Service;
 
 use super::{
-    is_the_frames,
+    is_the_frames, is_unlimited,
     limits::HttpLimits,
     server::Served,
     stall::{Stall, Stalled, StallingBody},
@@ -30,12 +31,15 @@ use super::{
 };
 use crate::{
     Shutdown,
+    auth::Caller,
     problem::{Problem, kinds::ANSWER_TIMEOUT},
 };
 
 /// Answers the requests of one connection, until the client leaves or is too slow; after `shutdown`, only the
 /// one that is under way.
 pub async fn serve(stream: TcpStream, served: Served, limits: Arc<HttpLimits>, shutdown: Shutdown) {
+    // Whoever has no address any more has gone already.
+    let Ok(peer) = stream.peer_addr() else { return };
     // Small answers must not wait for an acknowledgement of the one before. Fails only if the client is gone.
     let _ = stream.set_nodelay(true);
     let turn = Turn::opened();
@@ -43,7 +47,7 @@ pub async fn serve(stream: TcpStream, served: Served, limits: Arc<HttpLimits>, s
     let mut patience = Patience::new(turn.clone(), &limits);
     let stall = Stall::after(limits.stall_timeout());
     let io = TokioIo::new(PatientStream::new(stream, turn.clone(), stall));
-    let service = service_fn(|request| answer(&served, request, turn.take(), &limits));
+    let service = service_fn(|request| answer(&served, peer.ip(), request, turn.take(), &limits));
     let mut connection = pin!(hyper.serve_connection(io, service));
     // A token of its own, because each look at one takes its lock.
     let leaving = shutdown.child_token();
@@ -67,6 +71,7 @@ pub async fn serve(stream: TcpStream, served: Served, limits: Arc<HttpLimits>, s
 
 async fn answer(
     served: &Served,
+    peer: IpAddr,
     request: Request<Incoming>,
     turn: ServiceTurn,
     limits: &HttpLimits,
@@ -77,8 +82,7 @@ async fn answer(
         Ok(()) => {
             let load = served.load.as_ref().filter(|_| !is_the_frames(head.uri.path()));
             let body = Body::new(StallingBody::new(body, limits.stall_timeout()));
-            let mut router = served.router.clone();
-            let mut answering = pin!(router.call(Request::from_parts(head, body)));
+            let mut answering = pin!(answer_to(served, peer, Request::from_parts(head, body)));
             // Borrows what it polls: a future that is handed on by value is copied each time.
             let in_time = in_time(answering.as_mut(), limits);
             match load {
@@ -92,6 +96,29 @@ async fn answer(
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(answer.map(|body| AnswerBody { body, _turn: turn }))
+}
+
+/// The answer of the routes to a caller that is known and has not sent too much, or why it is not.
+async fn answer_to(
+    served: &Served,
+    peer: IpAddr,
+    request: Request<Body>,
+) -> Result<Response<Body>, Infallible> {
+    let (mut head, body) = request.into_parts();
+    let caller = served.auth.caller(&head).await;
+    if !is_unlimited(head.uri.path()) {
+        let subject = caller.as_ref().ok().and_then(Caller::subject);
+        if let Err(problem) = served.clients.count(subject, peer, &head.headers) {
+            return Ok(problem.into_response());
+        }
+    }
+    match caller {
+        Ok(caller) => {
+            head.extensions.insert(caller);
+            served.router.clone().call(Request::from_parts(head, body)).await
+        }
+        Err(problem) => Ok(problem.into_response()),
+    }
 }
 
 async fn in_time(

@@ -1,9 +1,14 @@
 //! What one client may take of a service, whichever service it is.
 
-use std::time::Duration;
+use std::{
+    net::{AddrParseError, IpAddr},
+    num::NonZeroU32,
+    time::Duration,
+};
 
 use axum::http::request::Parts;
 use clap::Args;
+use ipnet::IpNet;
 
 use crate::problem::{
     Problem,
@@ -64,6 +69,29 @@ pub struct HttpLimits {
     #[arg(long, env = "HEADWATER_HTTP_DRAIN_SECONDS", default_value = "0",
           value_parser = clap::value_parser!(u64).range(0..=3_600))]
     pub http_drain_seconds: u64,
+
+    /// Requests a second of one client, which is a token's subject, or an address where there is no token; more are
+    /// answered 429 `rate-limited`. 0: as many as it likes, as has whoever comes from this machine.
+    #[arg(long, env = "HEADWATER_CLIENT_REQUESTS_PER_SECOND", default_value = "1000",
+          value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub client_requests_per_second: u32,
+
+    /// Requests that a client which has been quiet may send at once.
+    #[arg(long, env = "HEADWATER_CLIENT_BURST", default_value = "2000")]
+    pub client_burst: NonZeroU32,
+
+    /// Addresses of the proxies before this service, or networks (10.0.0.0/8), separated by commas. They are believed
+    /// about where a request comes from (`X-Forwarded-For`); nobody else is.
+    #[arg(long, env = "HEADWATER_TRUSTED_PROXIES", value_delimiter = ',', value_parser = proxies)]
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// One address is the network of itself.
+fn proxies(text: &str) -> Result<IpNet, AddrParseError> {
+    match text.parse() {
+        Ok(network) => Ok(network),
+        Err(_) => text.parse::<IpAddr>().map(IpNet::from),
+    }
 }
 
 impl HttpLimits {

@@ -13,8 +13,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{connection, limits::HttpLimits, open_files, refusal::Refusals};
-use crate::{Health, Shutdown, load::Load, telemetry};
+use super::{clients::Clients, connection, limits::HttpLimits, open_files, refusal::Refusals};
+use crate::{Health, Shutdown, auth::Auth, load::Load, telemetry};
 
 /// After `shutdown`, requests under way get this long to finish; a client that never sends the end of its
 /// request must not keep the service from leaving.
@@ -28,6 +28,8 @@ pub struct Served {
     pub router: Router,
     pub health: Health,
     pub load: Option<Load>,
+    pub auth: Auth,
+    pub clients: Arc<Clients>,
 }
 
 /// Serves until `shutdown`, then finishes the requests that are under way. Dropping it drops them.

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use axum::{http::StatusCode, response::Response};
+use axum::response::Response;
 
 use super::{latencies::Latencies, uncounted};
 use crate::problem::{Kind, kinds::OVERLOADED};
@@ -63,13 +63,10 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// Whether the answer is a refusal because of load. Other reasons for 503 pass whatever the load is.
+/// Whether the answer is a refusal because of load. Other reasons for 503 pass whatever the load is, and 429 says of
+/// one client that it sends too much, which is no reason for more replicas.
 fn is_shed(answer: &Response) -> bool {
-    match answer.status() {
-        StatusCode::TOO_MANY_REQUESTS => true,
-        StatusCode::SERVICE_UNAVAILABLE => answer.extensions().get::<Kind>() == Some(&OVERLOADED),
-        _ => false,
-    }
+    answer.extensions().get::<Kind>() == Some(&OVERLOADED)
 }
 
 #[cfg(test)]
@@ -132,9 +129,9 @@ mod tests {
     #[tokio::test]
     async fn only_refusals_because_of_load_are_shed() {
         assert_eq!(shed_by(Problem::new(OVERLOADED, "full").into_response()).await, 1);
-        assert_eq!(shed_by(StatusCode::TOO_MANY_REQUESTS.into_response()).await, 1);
+        assert_eq!(shed_by(Problem::new(kinds::RATE_LIMITED, "one").into_response()).await, 0);
         assert_eq!(shed_by(Problem::new(kinds::NOT_READY, "starting").into_response()).await, 0);
-        assert_eq!(shed_by(StatusCode::SERVICE_UNAVAILABLE.into_response()).await, 0);
+        assert_eq!(shed_by(Problem::new(kinds::ANSWER_TIMEOUT, "late").into_response()).await, 0);
         assert_eq!(shed_by(Problem::new(kinds::INTERNAL, "no").into_response()).await, 0);
     }
 }

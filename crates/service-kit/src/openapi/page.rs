@@ -18,6 +18,9 @@ use crate::{Problem, problem::kinds};
 const CONTENT_SECURITY_POLICY: &str =
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
 
+/// Where the page is.
+pub const DOCS: &str = "/docs";
+
 /// Seen from the page, so that it is also found behind a prefix.
 const DOCUMENT: &str = "../openapi.json";
 

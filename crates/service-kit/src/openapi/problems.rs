@@ -31,8 +31,14 @@ pub fn schema() -> Value {
 }
 
 /// What can go wrong with any request, before a handler has it or while it works.
-const ANYWHERE: [Kind; 5] =
-    [kinds::URL_TOO_LONG, kinds::HEAD_TOO_LARGE, kinds::INTERNAL, kinds::OVERLOADED, kinds::ANSWER_TIMEOUT];
+const ANYWHERE: [Kind; 6] = [
+    kinds::URL_TOO_LONG,
+    kinds::RATE_LIMITED,
+    kinds::HEAD_TOO_LARGE,
+    kinds::INTERNAL,
+    kinds::OVERLOADED,
+    kinds::ANSWER_TIMEOUT,
+];
 
 /// The answers of an operation that are problems, by status: those given and those that are possible anywhere.
 pub fn problems(possible: impl IntoIterator<Item = Kind>) -> Object {

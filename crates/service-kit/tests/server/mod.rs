@@ -13,6 +13,7 @@ use clap::Parser;
 use futures::stream;
 use service_kit::{
     Health, Shutdown,
+    auth::Auth,
     http::{HttpLimits, Service},
     shutdown, telemetry,
 };
@@ -64,7 +65,7 @@ impl Server {
         let ending = shutdown::drained(shutdown.clone(), health.clone(), limits.drain());
         let routes = routes(gate.clone());
         let task = tokio::spawn(async move {
-            let service = Service { routes, health, load: None };
+            let service = Service { routes, health, load: None, auth: Auth::off() };
             service_kit::http::serve(listener, service, &limits, ending).await
         });
         Self { address, shutdown, task, gate }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use domain::Kind;
 
 use super::*;
-use crate::{http::request, submission::Meta};
+use crate::{http::request, permit::Permit, submission::Meta};
 
 /// What the writer says to a line that was sent so often before: a refusal, or else it accepts.
 type Script = fn(line: u64, times: usize) -> Option<Refusal>;
@@ -20,7 +20,7 @@ struct Writer {
 fn line(number: u64, key: Option<&str>) -> Result<Request, Problem> {
     let id = uuid::Uuid::from_u128(number.into());
     let close = Kind::Account.command("close", "{}").unwrap();
-    Ok(request(Kind::Account, Some(id), close, key.map(str::to_owned), None, Meta::default()))
+    Ok(request(Some(id), close, key.map(str::to_owned), None, Permit::Any, Meta::default()))
 }
 
 /// Sends ten lines to the writer: it says at once that its queue is full, and everything else later.

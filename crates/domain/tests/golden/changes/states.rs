@@ -1,7 +1,8 @@
 //! The same for stored states.
 
-use domain::{Aggregate, Claim, Context, Rejection, account::Command};
+use domain::{Aggregate, Claim, Context, Owner, Rejection, account::Command};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{Parcel, samples};
 use crate::{files::Golden, states};
@@ -31,6 +32,10 @@ macro_rules! parcel_state {
                 let Parcel::Posted { to, weight, .. } = event;
                 let _ = (to, weight);
                 Self { $($field: $from(to.as_str(), weight.get())),* }
+            }
+
+            fn owner(&self, _: Uuid, _: &Command) -> Owner {
+                Owner::Everybody
             }
 
             fn claims(&self) -> Vec<Claim> {
