@@ -1,22 +1,25 @@
-//! The HTTP frame around a service's own routes: health, metrics, problem pages, and problems for
+//! The HTTP frame around a service's own routes: health, version, metrics, problem pages, and problems for
 //! everything that no handler sees (unknown paths, wrong methods, panics). What a client may take of the
 //! service is bounded by [`HttpLimits`].
 
 mod limits;
 mod server;
 
+mod about;
+
 mod connection;
+mod observed;
 mod open_files;
 mod refusal;
 mod stall;
 mod stream;
 mod turn;
 
-use std::{any::Any, net::SocketAddr};
+use std::{any::Any, io, net::SocketAddr};
 
 use axum::{
     Router,
-    extract::{Path, Request, State},
+    extract::{Path, Request},
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -26,11 +29,12 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use limits::HttpLimits;
 
+use observed::Observed;
+
 use crate::{
     Health, Shutdown,
     load::Load,
     problem::{self, Problem, kinds},
-    telemetry,
 };
 
 /// Listens at `address`, with an error that names it.
@@ -38,17 +42,19 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| anyhow::anyhow!("cannot listen on {address}: {error}"))
 }
 
-const LIVE: &str = "/health/live";
-const READY: &str = "/health/ready";
-const METRICS: &str = "/metrics";
 const PROBLEMS: &str = "/problems/";
+/// Those who watch a service are few.
+const ADMIN_CONNECTIONS_MAX: usize = 100;
 
 /// What a service puts into the frame.
 pub struct Service {
+    pub name: &'static str,
     pub routes: Router,
     pub health: Health,
     /// Measures the requests for `routes`, if the service says its load.
     pub load: Option<Load>,
+    /// Where those who watch it ask, if not where its clients do.
+    pub admin: Option<SocketAddr>,
 }
 
 /// Serves `service` inside the frame until `shutdown`, then finishes the requests that are under way. Once its
@@ -58,33 +64,36 @@ pub async fn serve(
     service: Service,
     limits: &HttpLimits,
     shutdown: Shutdown,
-) -> std::io::Result<()> {
-    let Service { routes, health, load } = service;
-    let router = routes
-        .route(LIVE, get(|| async { "live\n" }))
-        .route(READY, get(ready).with_state(health.clone()))
-        .route(METRICS, get(metrics))
-        .route(&format!("{PROBLEMS}{{code}}"), get(problem_page))
-        .fallback(unknown_route)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(CatchPanicLayer::custom(panicked));
-    server::serve(listener, server::Served { router, health, load }, limits, shutdown).await
+) -> io::Result<()> {
+    let Service { name, routes, health, load, admin } = service;
+    let about = about::routes(name, health.clone());
+    let observed = Observed::new();
+    let framed = |routes: Router, load| {
+        let router = routes
+            .route(&format!("{PROBLEMS}{{code}}"), get(problem_page))
+            .fallback(unknown_route)
+            .method_not_allowed_fallback(method_not_allowed)
+            .layer((observed.clone(), CatchPanicLayer::custom(panicked)));
+        server::Served { router, health: health.clone(), load, observed: observed.clone() }
+    };
+    let Some(address) = admin else {
+        let routes = routes.merge(about).merge(about::metrics());
+        return server::serve(listener, framed(routes, load), limits, shutdown).await;
+    };
+    let admin = bind(address).await.map_err(|error| io::Error::other(format!("--admin-address: {error}")))?;
+    tracing::info!(address = %admin.local_addr()?, "serving those who watch");
+    let watched = framed(about.clone().merge(about::metrics()), None);
+    let few = HttpLimits { http_connections_max: ADMIN_CONNECTIONS_MAX, ..limits.clone() };
+    // The other one knows how many files may be open, so it comes last.
+    let watching = server::serve(admin, watched, &few, shutdown.clone());
+    let serving = server::serve(listener, framed(routes.merge(about), load), limits, shutdown);
+    tokio::try_join!(watching, serving)?;
+    Ok(())
 }
 
 /// Whether the frame answers this by itself, whatever the service is.
 fn is_the_frames(path: &str) -> bool {
-    matches!(path, LIVE | READY | METRICS) || path.starts_with(PROBLEMS)
-}
-
-async fn ready(State(health): State<Health>) -> Result<&'static str, Problem> {
-    match health.failing() {
-        failing if failing.is_empty() => Ok("ready\n"),
-        failing => Err(Problem::new(kinds::NOT_READY, failing.join("; ")).retry_after(1)),
-    }
-}
-
-async fn metrics() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], telemetry::render_metrics())
+    about::is_one_of_these(path) || path.starts_with(PROBLEMS)
 }
 
 async fn problem_page(Path(code): Path<String>) -> Result<impl IntoResponse, Problem> {

@@ -1,5 +1,5 @@
 //! What every Headwater service shares, and nothing that knows a domain: configuration, problems
-//! (RFC 9457), health, telemetry, what it says of its load, the HTTP frame, the common parts of OpenAPI documents, and shutdown.
+//! (RFC 9457), health, telemetry and traces, what it says of its load, the HTTP frame, the common parts of OpenAPI documents, and shutdown.
 
 pub mod config;
 pub mod health;
@@ -11,6 +11,7 @@ pub mod openapi;
 pub mod problem;
 pub mod shutdown;
 pub mod telemetry;
+pub mod trace;
 
 pub use health::Health;
 pub use problem::{Kind, Problem};

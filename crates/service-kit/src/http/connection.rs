@@ -72,6 +72,7 @@ async fn answer(
     limits: &HttpLimits,
 ) -> Result<Response<AnswerBody>, Infallible> {
     let (head, body) = request.into_parts();
+    let mut observed = served.observed.begin(&head);
     let mut answer = match limits.check_head(&head) {
         Err(problem) => problem.into_response(),
         Ok(()) => {
@@ -80,13 +81,15 @@ async fn answer(
             let mut router = served.router.clone();
             let mut answering = pin!(router.call(Request::from_parts(head, body)));
             // Borrows what it polls: a future that is handed on by value is copied each time.
-            let in_time = in_time(answering.as_mut(), limits);
+            let mut in_time = pin!(in_time(answering.as_mut(), limits));
+            let in_time = observed.answering(in_time.as_mut());
             match load {
                 Some(load) => load.measure(in_time).await,
                 None => in_time.await,
             }
         }
     };
+    served.observed.end(observed, &answer);
     if served.health.is_leaving() {
         // Else a client could send its next request in the moment in which the connection is closed.
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

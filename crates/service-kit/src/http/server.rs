@@ -13,7 +13,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{connection, limits::HttpLimits, open_files, refusal::Refusals};
+use super::{connection, limits::HttpLimits, observed::Observed, open_files, refusal::Refusals};
 use crate::{Health, Shutdown, load::Load, telemetry};
 
 /// After `shutdown`, requests under way get this long to finish; a client that never sends the end of its
@@ -28,6 +28,7 @@ pub struct Served {
     pub router: Router,
     pub health: Health,
     pub load: Option<Load>,
+    pub observed: Observed,
 }
 
 /// Serves until `shutdown`, then finishes the requests that are under way. Dropping it drops them.

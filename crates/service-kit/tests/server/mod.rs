@@ -64,7 +64,7 @@ impl Server {
         let ending = shutdown::drained(shutdown.clone(), health.clone(), limits.drain());
         let routes = routes(gate.clone());
         let task = tokio::spawn(async move {
-            let service = Service { routes, health, load: None };
+            let service = Service { name: "server", routes, health, load: None, admin: None };
             service_kit::http::serve(listener, service, &limits, ending).await
         });
         Self { address, shutdown, task, gate }
