@@ -51,6 +51,11 @@ impl Instance {
     /// Starts a projector of some views, or of all if none are named, and waits until it is ready.
     pub async fn projector(place: &Place, log: PathBuf, views: &str) -> Self {
         let settings = if views.is_empty() { vec![] } else { vec![("HEADWATER_VIEWS", views.into())] };
+        Self::projector_with(place, log, settings).await
+    }
+
+    /// Starts a projector with these settings, and waits until it is ready.
+    pub async fn projector_with(place: &Place, log: PathBuf, settings: Settings) -> Self {
         Self::run(PROJECTOR, place, None, log, settings).await
     }
 
@@ -67,6 +72,11 @@ impl Instance {
     /// Starts a task-worker with these settings, and waits until it is ready.
     pub async fn task_worker(place: &Place, log: PathBuf, settings: &[(&'static str, &str)]) -> Self {
         let settings = settings.iter().map(|(name, value)| (*name, value.into())).collect();
+        Self::task_worker_with(place, log, settings).await
+    }
+
+    /// The same with settings of any kind.
+    pub async fn task_worker_with(place: &Place, log: PathBuf, settings: Settings) -> Self {
         Self::run(TASK_WORKER, place, None, log, settings).await
     }
 

@@ -56,5 +56,6 @@ mod state_store;
 mod storm;
 mod takeover;
 mod tasks;
+mod telemetry;
 mod wakening;
 mod writers;

@@ -112,7 +112,9 @@ pub async fn serve(listener: TcpListener, config: Config, leaving: Shutdown) -> 
     let ending = shutdown.clone();
     let routes =
         http::routes(gateway, config.queue_commands_max, health.clone(), auth.is_on(), shutdown.clone());
-    let service = service_kit::http::Service { routes, health, load: Some(load), auth };
+    let admin = config.service.admin_address;
+    let service =
+        service_kit::http::Service { name: "command-service", routes, health, load: Some(load), auth, admin };
     let mut serving = pin!(service_kit::http::serve(listener, service, &config.http, shutdown));
     tokio::select! {
         served = &mut serving => served?,

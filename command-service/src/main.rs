@@ -12,8 +12,10 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let config = Config::parse();
-    telemetry::start_logging(config.service.log_format);
+    let telemetry = telemetry::start("command-service", config.service.log_format)?;
     let shutdown = shutdown::on_signal()?;
     let listener = http::bind(config.listen).await?;
-    command_service::serve(listener, config, shutdown).await
+    let served = command_service::serve(listener, config, shutdown).await;
+    telemetry.finish().await;
+    served
 }

@@ -3,6 +3,7 @@
 //! this frame has decided already, appends one frame, answers, and goes on.
 
 mod decision;
+mod spans;
 mod term;
 
 use std::{path::PathBuf, time::Duration};

@@ -85,7 +85,14 @@ pub async fn serve(
     tasks.spawn(monitor::run(log, status.clone(), shutdown.clone()));
 
     tracing::info!(address = %listener.local_addr()?, instance = %me, "folding views");
-    let service = http::Service { routes: routes::routes(status, options), health, load: None, auth };
+    let service = http::Service {
+        name: "projector",
+        routes: routes::routes(status, options),
+        health,
+        load: None,
+        auth,
+        admin: config.service.admin_address,
+    };
     let served = http::serve(listener, service, &config.http, shutdown.clone()).await;
     shutdown.cancel();
     let _ = tokio::time::timeout(FINISH_TIMEOUT, tasks.join_all()).await;

@@ -26,9 +26,11 @@ async fn main() -> anyhow::Result<ExitCode> {
 }
 
 async fn run(config: Config) -> anyhow::Result<ExitCode> {
-    telemetry::start_logging(config.service.log_format);
+    let telemetry = telemetry::start("projector", config.service.log_format)?;
     let shutdown = shutdown::on_signal()?;
     let listener = http::bind(config.listen).await?;
-    projector::serve(listener, config, domain::views::ALL, shutdown).await?;
+    let served = projector::serve(listener, config, domain::views::ALL, shutdown).await;
+    telemetry.finish().await;
+    served?;
     Ok(ExitCode::SUCCESS)
 }

@@ -237,7 +237,7 @@ impl ViewStatus {
     }
 
     pub fn committed(&self, step: &Step) {
-        let Step { committed, events, took } = step;
+        let Step { committed, events, took, .. } = step;
         self.metrics.batch(self.definition.name, *events, *took);
         self.metrics.position(self.definition.name, committed.position);
         let mut now = self.lock();
@@ -364,7 +364,7 @@ mod tests {
     }
 
     fn step(position: u64) -> Step {
-        Step { committed: committed(position), events: 5, took: Duration::ZERO }
+        Step { committed: committed(position), events: 5, took: Duration::ZERO, spans: None }
     }
 
     const SOON: Duration = Duration::ZERO;

@@ -13,6 +13,7 @@ mod folder;
 mod held;
 mod reader;
 mod refold;
+mod spans;
 
 mod database;
 mod error;
@@ -45,6 +46,7 @@ pub use error::ViewError;
 pub use folder::Committed;
 pub use folding::Step;
 pub use rebuild::{BYTES_MAX, Phase, Progress, Rebuild, RebuildError, Rebuilt, Settings, Which};
+pub use spans::BatchSpans;
 pub use verify::Verify;
 
 /// The pause after something passing went wrong doubles from the first to the last of these.

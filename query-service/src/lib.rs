@@ -120,7 +120,14 @@ pub async fn serve(listener: TcpListener, config: Config, leaving: Shutdown) -> 
     let listening = tokio::spawn(listener_to_signals.run(shutdown.clone()));
     let saying = tokio::spawn(load.clone().run(client, config.service.namespace, shutdown.clone()));
     tracing::info!(address = %listener.local_addr()?, "serving queries");
-    let service = http::Service { routes: routes::routes(app), health, load: Some(load), auth };
+    let service = http::Service {
+        name: "query-service",
+        routes: routes::routes(app),
+        health,
+        load: Some(load),
+        auth,
+        admin: config.service.admin_address,
+    };
     let served = http::serve(listener, service, &config.http, shutdown.clone()).await;
     shutdown.cancel();
     let _ = tokio::join!(watching, listening, saying);

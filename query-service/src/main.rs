@@ -11,8 +11,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let config = Config::parse();
-    telemetry::start_logging(config.service.log_format);
+    let telemetry = telemetry::start("query-service", config.service.log_format)?;
     let shutdown = shutdown::on_signal()?;
     let listener = http::bind(config.listen).await?;
-    query_service::serve(listener, config, shutdown).await
+    let served = query_service::serve(listener, config, shutdown).await;
+    telemetry.finish().await;
+    served
 }

@@ -7,7 +7,11 @@ use std::{
 };
 
 use axum::http::HeaderValue;
-use service_kit::{Problem, Shutdown, load::uncounted};
+use service_kit::{
+    Problem, Shutdown,
+    load::uncounted,
+    trace::{self, Span, SpanKind},
+};
 use tokio::{
     sync::{Notify, watch},
     time::{sleep, sleep_until, timeout},
@@ -248,11 +252,21 @@ impl Reader {
 
     async fn read_from(&self, plan: &Plan, source: Source) -> Outcome {
         let served = plan.served.clone();
-        match &plan.question {
-            Question::Row(query) => self.reads.row(served, query, source).await,
-            Question::List(query) => self.reads.list(served, query.clone(), plan.key.clone(), source).await,
-            Question::Known(body) => Ok(known(&served, body.clone())),
+        let span = Span::within_current(SpanKind::Client, "SELECT");
+        if let Some(span) = &span {
+            span.rename(format!("SELECT {}", served.view.name));
+            span.database("SELECT", served.view.name.to_string());
         }
+        let reading = async {
+            match &plan.question {
+                Question::Row(query) => self.reads.row(served, query, source).await,
+                Question::List(query) => {
+                    self.reads.list(served, query.clone(), plan.key.clone(), source).await
+                }
+                Question::Known(body) => Ok(known(&served, body.clone())),
+            }
+        };
+        trace::within(span.as_ref(), reading).await
     }
 
     /// The view, if it can be read at the moment: without the primary it can be from a standby.

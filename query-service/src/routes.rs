@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Sse},
     routing::get,
 };
-use service_kit::{Problem, auth::Caller};
+use service_kit::{Problem, auth::Caller, trace};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -140,6 +140,9 @@ impl App {
         };
         let view =
             self.reader.catalog().ok().and_then(|catalog| catalog.view(view).map(|view| view.name.clone()));
+        if let Ok((_, cache)) = &result {
+            trace::say("headwater.cache", cache.word());
+        }
         self.metrics.answered(view, result.as_ref().map(|(_, cache)| *cache), arrived.elapsed());
         result.map(|(response, _)| response)
     }

@@ -6,10 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::Client;
+use async_nats::{Client, Message};
 use futures::StreamExt;
 use serde::Deserialize;
-use service_kit::Shutdown;
+use service_kit::{
+    Shutdown,
+    trace::{self, SPANS_TOGETHER_MAX, Span, SpanKind},
+};
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -67,7 +70,10 @@ impl Listener {
         let mut signals = self.client.subscribe(format!("{}.signals.*", self.namespace)).await?;
         while let Some(message) = signals.next().await {
             match serde_json::from_slice(&message.payload) {
-                Ok(signal) => self.hear(&signal),
+                Ok(signal) => {
+                    let _spans = spans(&message);
+                    self.hear(&signal);
+                }
                 Err(error) => {
                     tracing::warn!(subject = %message.subject, %error, "a signal cannot be understood");
                 }
@@ -91,6 +97,18 @@ impl Listener {
             self.reload.notify_one();
         }
     }
+}
+
+/// One in each of the traces that the signal belongs to.
+fn spans(message: &Message) -> Vec<Span> {
+    let contexts = message.headers.iter().flat_map(|headers| headers.get_all(trace::TRACEPARENT));
+    let span = |context: &str| {
+        let context = trace::sampled(Some(context))?;
+        let span = Span::after(&context, SpanKind::Consumer, format!("invalidate {}", message.subject))?;
+        span.messaging("invalidate", "process", message.subject.to_string());
+        Some(span)
+    };
+    contexts.take(SPANS_TOGETHER_MAX).filter_map(|context| span(context.as_str())).collect()
 }
 
 fn news(served: &Served, signal: &Signal) -> News {

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use domain::policy::Definition;
+use service_kit::trace::{self, Span, SpanKind};
 use tokio::time::{Duration, sleep};
 
 use crate::{
@@ -34,15 +35,22 @@ impl Attempts {
     /// Whatever fails here is given out again after a while, by the queue itself.
     pub async fn run(self: Arc<Self>, policy: &'static Definition, delivery: Delivery) {
         let begun = Instant::now();
-        let outcome = tokio::select! {
-            outcome = self.attempt(policy, &delivery) => outcome,
-            () = keep(&delivery) => unreachable!("it is kept for ever"),
-        };
-        match outcome {
-            Ok(outcome) => self.metrics.ended(policy.name, outcome, begun.elapsed()),
-            Err(error) => {
-                tracing::warn!(task = %delivery.task.id, %error, "what came of a task cannot be said")
+        let span = span(policy, &delivery.task);
+        let attempting = async {
+            match self.attempt(policy, &delivery).await {
+                Ok(outcome) => {
+                    trace::say("headwater.outcome", outcome.name());
+                    self.metrics.ended(policy.name, outcome, begun.elapsed());
+                }
+                Err(error) => {
+                    span.iter().for_each(|span| span.failed("unsaid"));
+                    tracing::warn!(task = %delivery.task.id, %error, "what came of a task cannot be said");
+                }
             }
+        };
+        tokio::select! {
+            () = trace::within(span.as_ref(), attempting) => {}
+            () = keep(&delivery) => unreachable!("it is kept for ever"),
         }
     }
 
@@ -70,7 +78,7 @@ impl Attempts {
     /// In a task of its own, so that a panic is an error like others.
     async fn perform(&self, task: &QueuedTask) -> Result<Done, EffectError> {
         let (effects, task) = (self.effects.clone(), task.clone());
-        let performing = tokio::spawn(async move { effects.perform(&task).await });
+        let performing = tokio::spawn(trace::carried(async move { effects.perform(&task).await }));
         let abort = performing.abort_handle();
         let longest = TIME_MAX + self.effects.mailer.longest().unwrap_or_default();
         match tokio::time::timeout(longest, performing).await {
@@ -127,11 +135,22 @@ impl Attempts {
     }
 
     async fn bury(&self, task: &QueuedTask, error: String) -> Result<Outcome, QueueError> {
-        tracing::warn!(task = %task.id, error, "a task is dead");
+        // What a mail server says often names the recipient, who has no place in the log.
+        tracing::warn!(task = %task.id, "a task is dead; its letter says why");
         let dead = QueuedTask { attempts: task.attempts + 1, error: Some(shortened(error)), ..task.clone() };
         self.queue.bury(dead, clock::now()).await?;
         Ok(Outcome::Dead)
     }
+}
+
+/// In the trace that the task belongs to.
+fn span(policy: &Definition, task: &QueuedTask) -> Option<Span> {
+    let context = trace::sampled(task.traceparent.as_deref())?;
+    let span = Span::after(&context, SpanKind::Consumer, format!("attempt {}", policy.name))?;
+    span.messaging("attempt", "process", "{namespace}.tasks.ready.{policy}");
+    span.set("headwater.policy", policy.name);
+    span.set("headwater.attempt", i64::from(task.attempts) + 1);
+    Some(span)
 }
 
 /// Says all the time that the task is under way.

@@ -119,7 +119,8 @@ pub async fn serve(
 
     tracing::info!(address = %listener.local_addr()?, instance = %me, "doing tasks");
     let routes = routes::routes(monitor, Letters::new(queue, log, policies));
-    let service = http::Service { routes, health, load: None, auth };
+    let admin = config.service.admin_address;
+    let service = http::Service { name: "task-worker", routes, health, load: None, auth, admin };
     let served = http::serve(listener, service, &config.http, shutdown.clone()).await;
     shutdown.cancel();
     let _ = timeout(FINISH_TIME_MAX, async { while tasks.join_next().await.is_some() {} }).await;

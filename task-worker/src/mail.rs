@@ -13,6 +13,7 @@ use std::{fmt, time::Duration};
 
 use domain::values::Email;
 use serde_json::Value;
+use service_kit::trace::{self, Span, SpanKind};
 
 pub use args::MailArgs;
 
@@ -49,6 +50,17 @@ pub enum MailError {
     Unavailable(String),
 }
 
+impl MailError {
+    /// One word for it.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "refused",
+            Self::NotNow(_) => "not_now",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
+}
+
 /// Makes emails and sends them. It is shared by reference; dropping it closes its connections.
 pub struct Mailer {
     letterhead: Letterhead,
@@ -62,6 +74,16 @@ enum Way {
     Folder(Folder),
     /// They are made and thrown away, to measure everything but the sending.
     Null,
+}
+
+impl Way {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Smtp(_) => "smtp",
+            Self::Folder(_) => "folder",
+            Self::Null => "null",
+        }
+    }
 }
 
 impl Mailer {
@@ -84,14 +106,25 @@ impl Mailer {
     pub async fn send(&self, mail: &Mail<'_>) -> Result<(), MailError> {
         let text = self.templates.render(mail.template, mail.values)?;
         let message = self.letterhead.compose(mail, text)?;
-        match &self.way {
-            Way::Smtp(smtp) => smtp.send(message.envelope(), &message.formatted()).await,
-            Way::Folder(folder) => folder.keep(mail.id, &message.formatted()).await,
-            Way::Null => {
-                drop(message.formatted());
-                Ok(())
+        let span = Span::within_current(SpanKind::Client, "send email");
+        let sending = async {
+            match &self.way {
+                Way::Smtp(smtp) => smtp.send(message.envelope(), &message.formatted()).await,
+                Way::Folder(folder) => folder.keep(mail.id, &message.formatted()).await,
+                Way::Null => {
+                    drop(message.formatted());
+                    Ok(())
+                }
             }
+        };
+        let sent = trace::within(span.as_ref(), sending).await;
+        // To whom, and what the mail server says, which mostly repeats it, is nobody's business there.
+        if let Some(span) = span {
+            span.set("headwater.mail.template", mail.template.to_owned());
+            span.set("headwater.mail.way", self.way.name());
+            sent.as_ref().err().iter().for_each(|error| span.failed(error.word()));
         }
+        sent
     }
 
     /// No sending over SMTP takes longer, whatever the server does, the wait for a free connection included. `None`:

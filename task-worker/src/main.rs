@@ -21,9 +21,11 @@ async fn main() -> anyhow::Result<ExitCode> {
 }
 
 async fn run(config: Config) -> anyhow::Result<ExitCode> {
-    telemetry::start_logging(config.service.log_format);
+    let telemetry = telemetry::start("task-worker", config.service.log_format)?;
     let shutdown = shutdown::on_signal()?;
     let listener = http::bind(config.listen).await?;
-    task_worker::serve(listener, config, domain::policies::ALL, shutdown).await?;
+    let served = task_worker::serve(listener, config, domain::policies::ALL, shutdown).await;
+    telemetry.finish().await;
+    served?;
     Ok(ExitCode::SUCCESS)
 }

@@ -2,6 +2,7 @@
 //! lease; that no event is planned twice is the doing of the progress, which moves in one batch with the tasks.
 
 mod plan;
+mod spans;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -227,7 +228,7 @@ impl Planner {
         Ok(stored)
     }
 
-    async fn store(&self, plan: Plan, progress: Progress, after: &Stored) -> Result<Stored, Trouble> {
+    async fn store(&self, mut plan: Plan, progress: Progress, after: &Stored) -> Result<Stored, Trouble> {
         while !plan.tasks.is_empty() && self.queue.count().await? >= QUEUE_MAX {
             self.status.cannot_plan(&format!("the queue has {QUEUE_MAX} tasks; more stay owed in the log"));
             sleep(FULL_DELAY).await;
@@ -236,7 +237,9 @@ impl Planner {
         for (policy, aggregate) in &plan.cancelled {
             self.queue.cancel(policy, *aggregate).await?;
         }
+        let spans = spans::planning(&mut plan.tasks, self.log.namespace());
         let stored = self.queue.plan(&plan.tasks, progress, after).await?;
+        drop(spans);
         self.status.planned(&plan.tasks);
         if self.pace.borrow().is_held() {
             sleep(GATHER).await;

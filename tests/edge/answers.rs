@@ -82,8 +82,13 @@ async fn a_command_is_bounded_and_an_import_is_not() {
 #[tokio::test]
 async fn what_is_for_operators_is_not_for_clients() {
     let site = Site::start(1, &[EU]).await;
-    for path in ["/queries/metrics", "/commands/metrics", "/queries/health/ready", "/commands/health/writer"]
-    {
+    for path in [
+        "/queries/metrics",
+        "/commands/metrics",
+        "/queries/version",
+        "/queries/health/ready",
+        "/commands/health/writer",
+    ] {
         assert_eq!(get(&site, path).await.problem(), (404, "unknown-route"), "{path}");
     }
     assert_eq!(get(&site, "/accounts").await.problem(), (404, "unknown-route"));

@@ -52,6 +52,8 @@ class Handler:
         kind = self.kind(address)
         if kind == "never":
             return "550 5.1.1 no such\tmailbox"
+        if kind == "named":
+            return f"550 5.1.1 <{address}> unknown"
         if kind == "later":
             return "451 4.7.1 greylisted"
         if kind == "twice":

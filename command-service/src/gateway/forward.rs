@@ -11,7 +11,10 @@ use domain::{Kind, Rejection, RejectionClass};
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use service_kit::lease::Instance;
+use service_kit::{
+    lease::Instance,
+    trace::{self, Span, SpanKind},
+};
 use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
@@ -65,8 +68,12 @@ impl Inner {
     ) -> Answer {
         let payload = serde_json::to_vec(&Forwarded::from(request)).expect("a command has string keys");
         let message = async_nats::Request::new().payload(payload.into()).timeout(Some(REPLY_TIME_MAX));
+        let span = span();
         let replied = tokio::select! {
-            replied = self.client.send_request(subject(&self.namespace, writer), message) => replied,
+            replied = trace::within(
+                span.as_ref(),
+                self.client.send_request(subject(&self.namespace, writer), message),
+            ) => replied,
             // Whoever writes next has opened a term before it answers: until then nothing of this one's comes.
             _ = route.wait_for(|route| *route != Route::There(writer)) => return Err(Refusal::OutcomeUnknown),
         };
@@ -79,6 +86,13 @@ impl Inner {
             Err(_) => Err(Refusal::OutcomeUnknown),
         }
     }
+}
+
+/// For a command that is decided elsewhere. What is done there belongs to the request, as if it were done here.
+fn span() -> Option<Span> {
+    let span = Span::within_current(SpanKind::Client, "request commands")?;
+    span.messaging("request", "send", "{namespace}.commands.{instance}");
+    Some(span)
 }
 
 /// Answers what other instances forward to this one, for as long as there is a connection.

@@ -1,7 +1,7 @@
 //! The request's headers, read strictly: a header that is there but wrong is a problem, not ignored.
 
 use axum::http::HeaderMap;
-use service_kit::{Problem, auth::Caller, problem::kinds};
+use service_kit::{Problem, auth::Caller, problem::kinds, trace};
 
 use crate::submission::Meta;
 
@@ -9,7 +9,6 @@ pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 pub const IF_MATCH: &str = "If-Match";
 pub const CORRELATION_ID: &str = "Correlation-Id";
 pub const CAUSATION_ID: &str = "Causation-Id";
-pub const TRACEPARENT: &str = "traceparent";
 
 /// A key is kept for ever, so its length is bounded.
 pub const TOKEN_BYTES_MAX: usize = 255;
@@ -33,10 +32,18 @@ pub fn meta(headers: &HeaderMap, caller: &Caller) -> Result<Meta, Problem> {
     Ok(Meta {
         correlation_id: token(headers, CORRELATION_ID)?,
         causation_id: token(headers, CAUSATION_ID)?,
-        // W3C Trace Context asks to ignore a traceparent that is not valid.
-        traceparent: single(headers, TRACEPARENT).ok().flatten().filter(|text| is_traceparent(text)),
+        traceparent: traceparent(headers),
         actor: caller.subject().map(|subject| subject.to_string()),
     })
+}
+
+/// What follows from a request that is traced belongs to its span; else to its client's, as far as that says which.
+fn traceparent(headers: &HeaderMap) -> Option<String> {
+    if let Some(span) = trace::current() {
+        return Some(trace::traceparent(&span));
+    }
+    // W3C Trace Context asks to ignore a traceparent that is not valid.
+    single(headers, trace::TRACEPARENT).ok().flatten().filter(|text| trace::parse(text).is_some())
 }
 
 fn token(headers: &HeaderMap, name: &'static str) -> Result<Option<String>, Problem> {
@@ -68,15 +75,6 @@ fn invalid(name: &'static str, accepted: &str) -> Problem {
     Problem::new(kinds::INVALID_HEADER, format!("The header `{name}` is not valid."))
         .field(name)
         .accepted(accepted)
-}
-
-/// `00-<32 hex digits>-<16 hex digits>-<2 hex digits>`
-fn is_traceparent(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('-').collect();
-    let is_hex = |part: &str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    parts.len() == 4
-        && parts.iter().map(|part| part.len()).eq([2, 32, 16, 2])
-        && parts.iter().all(|part| is_hex(part))
 }
 
 #[cfg(test)]
@@ -113,10 +111,9 @@ mod tests {
     #[test]
     fn a_traceparent_that_is_not_valid_is_ignored() {
         let valid = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        assert_eq!(
-            meta(&headers(TRACEPARENT, valid), &Caller::anyone()).unwrap().traceparent.as_deref(),
-            Some(valid)
-        );
-        assert_eq!(meta(&headers(TRACEPARENT, "00-xyz"), &Caller::anyone()).unwrap().traceparent, None);
+        let read =
+            |text: &str| meta(&headers(trace::TRACEPARENT, text), &Caller::anyone()).unwrap().traceparent;
+        assert_eq!(read(valid).as_deref(), Some(valid));
+        assert_eq!(read("00-xyz"), None);
     }
 }

@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use domain::Timestamp;
 use event_log::{AppendError, Encoded, Head, NewFrame};
-use service_kit::lease::Held;
+use service_kit::{lease::Held, trace};
 
 use super::{
     Trouble, Writer,
     decision::{Decided, Frame},
+    spans::Traced,
 };
 use crate::{
     state::{Changes, Store, StoreError},
@@ -33,6 +34,7 @@ struct Round {
     left: Vec<Submission>,
     events: Encoded,
     changes: Changes,
+    traced: Traced,
 }
 
 impl Writer {
@@ -81,8 +83,8 @@ impl Writer {
                     }
                 }
             }
-            let Round { answers, left, events, changes } = self.decide(store, head, waiting)?;
-            match self.append(head, events).await {
+            let Round { answers, left, events, changes, traced } = self.decide(store, head, waiting)?;
+            match self.append(head, events, traced).await {
                 Ok(reached) => head = reached,
                 Err(error) => {
                     let refusal = Refusal::from(&error);
@@ -107,7 +109,9 @@ impl Writer {
         let mut answers = Vec::with_capacity(waiting.len());
         let mut waiting = waiting.into_iter();
         let mut left = Vec::new();
+        let mut traced = Traced::default();
         for submission in waiting.by_ref() {
+            let _span = traced.deciding(&submission.request);
             match frame.decide(&submission.request) {
                 Ok(Decided::Answer(answer)) => answers.push((submission, answer)),
                 Ok(Decided::FrameIsFull) => {
@@ -126,17 +130,20 @@ impl Writer {
         left.extend(waiting);
         self.metrics.decided(answers.len());
         let (events, changes) = frame.finish();
-        Ok(Round { answers, left, events, changes })
+        Ok(Round { answers, left, events, changes, traced })
     }
 
     /// Makes it certain that what was decided may be answered: the events are in the log, or, where there are
     /// none, nobody else has written since.
-    async fn append(&self, head: Head, events: Encoded) -> Result<Head, AppendError> {
+    async fn append(&self, head: Head, events: Encoded, traced: Traced) -> Result<Head, AppendError> {
         if events.count() == 0 && self.is_certainly_writer(head).await? {
             return Ok(head);
         }
         let sent = Instant::now();
-        let head = self.log.append(&NewFrame::new(head, head.term, events), head).await?;
+        let span = traced.appending(&self.log, events.count());
+        let frame = NewFrame::new(head, head.term, events);
+        let appended = trace::within(span.as_ref(), self.log.append(&frame, head)).await;
+        let head = appended.inspect_err(|error| span.iter().for_each(|span| span.failed(error.word())))?;
         self.metrics.appended(sent.elapsed());
         self.metrics.reached(head.position);
         Ok(head)

@@ -33,6 +33,17 @@ pub enum AppendError {
     Unknown(String),
 }
 
+impl AppendError {
+    /// One word for it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::Refused(_) => "refused",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
 /// What one attempt showed.
 enum Attempt {
     Stored(u64),

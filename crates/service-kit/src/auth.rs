@@ -35,7 +35,7 @@ use token::Tokens;
 pub struct Auth(Option<Arc<Checks>>);
 
 struct Checks {
-    tokens: Tokens,
+    tokens: Arc<Tokens>,
     /// Whoever is on this machine may look at the measurements.
     metrics_are_open: bool,
 }
@@ -58,11 +58,27 @@ impl Auth {
         tokio::spawn(keys.clone().refresh_every(rules.refresh_every, shutdown));
         let metrics_are_open = address.ip().is_loopback();
         tracing::info!(issuer = rules.issuer, audience = rules.audience, keys = %rules.source, "asking for tokens");
-        Ok(Self(Some(Arc::new(Checks { tokens: Tokens::new(rules, keys), metrics_are_open }))))
+        Ok(Self(Some(Arc::new(Checks { tokens: Arc::new(Tokens::new(rules, keys)), metrics_are_open }))))
     }
 
     pub fn is_on(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// The same at another address of the service. An error if it is beyond loopback and nobody is asked for a token.
+    pub(crate) fn at(&self, address: SocketAddr) -> anyhow::Result<Self> {
+        let is_here = address.ip().is_loopback();
+        match &self.0 {
+            None if !is_here => anyhow::bail!(
+                "{address} can be reached from other machines, and no token would be asked for: give --auth-jwks with \
+                 --auth-issuer and --auth-audience, or an address on 127.0.0.1"
+            ),
+            None => Ok(Self::off()),
+            Some(checks) => {
+                let tokens = checks.tokens.clone();
+                Ok(Self(Some(Arc::new(Checks { tokens, metrics_are_open: is_here }))))
+            }
+        }
     }
 
     /// Who sends this request.

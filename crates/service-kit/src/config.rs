@@ -13,6 +13,11 @@ pub struct ServiceArgs {
     #[arg(long, env = "HEADWATER_NAMESPACE", default_value = "headwater", value_parser = subject_token)]
     pub namespace: String,
 
+    /// Address at which `/metrics`, `/health/…` and `/version` are served to those who watch the service, apart from
+    /// its clients, who then get no `/metrics`. Without it they are served where clients are.
+    #[arg(long, env = "HEADWATER_ADMIN_ADDRESS", value_parser = listen_address)]
+    pub admin_address: Option<SocketAddr>,
+
     #[command(flatten)]
     pub nats: NatsArgs,
 

@@ -52,6 +52,13 @@ impl Health {
         leaving.into_iter().chain(failing).collect()
     }
 
+    /// Every check by its name, with `ok` or the reason why it fails.
+    pub fn checks(&self) -> BTreeMap<String, String> {
+        let checks = self.lock();
+        let said = |state: &Result<(), String>| state.as_ref().err().map_or("ok", |reason| reason).to_owned();
+        checks.iter().map(|(name, state)| (name.clone(), said(state))).collect()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Result<(), String>>> {
         // A panic while the map was held cannot leave it half-changed: each use is one insert or one read.
         self.checks.lock().unwrap_or_else(PoisonError::into_inner)
@@ -67,6 +74,7 @@ mod tests {
         let health = Health::starting(["views"]);
         health.pass("views");
         assert!(health.failing().is_empty());
+        assert_eq!(health.checks()["views"], "ok");
         health.leave();
         health.pass("views");
         assert_eq!(health.failing(), ["leaving: the service is about to end"]);

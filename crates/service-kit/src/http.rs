@@ -1,23 +1,25 @@
-//! The HTTP frame around a service's own routes: health, metrics, problem pages, and problems for
+//! The HTTP frame around a service's own routes: health, version, metrics, problem pages, and problems for
 //! everything that no handler sees (unknown paths, wrong methods, panics). What a client may take of the
 //! service is bounded by [`HttpLimits`].
 
 mod limits;
 mod server;
 
+mod about;
 mod clients;
 mod connection;
+mod observed;
 mod open_files;
 mod refusal;
 mod stall;
 mod stream;
 mod turn;
 
-use std::{any::Any, net::SocketAddr, sync::Arc};
+use std::{any::Any, io, net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
-    extract::{Path, Request, State},
+    extract::{Path, Request},
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -25,8 +27,10 @@ use axum::{
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub(crate) use about::METRICS;
 use clients::Clients;
 pub use limits::HttpLimits;
+use observed::Observed;
 
 use crate::{
     Health, Shutdown,
@@ -34,7 +38,6 @@ use crate::{
     load::Load,
     openapi,
     problem::{self, Problem, kinds},
-    telemetry,
 };
 
 /// Listens at `address`, with an error that names it.
@@ -43,19 +46,21 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 const HEALTH: &str = "/health/";
-const LIVE: &str = "/health/live";
-const READY: &str = "/health/ready";
-pub(crate) const METRICS: &str = "/metrics";
 const PROBLEMS: &str = "/problems/";
+/// Those who watch a service are few.
+const ADMIN_CONNECTIONS_MAX: usize = 100;
 
 /// What a service puts into the frame.
 pub struct Service {
+    pub name: &'static str,
     pub routes: Router,
     pub health: Health,
     /// Measures the requests for `routes`, if the service says its load.
     pub load: Option<Load>,
     /// Tells `routes` who asks; see [`crate::auth::Caller`].
     pub auth: Auth,
+    /// Where those who watch it ask, if not where its clients do.
+    pub admin: Option<SocketAddr>,
 }
 
 /// Serves `service` inside the frame until `shutdown`, then finishes the requests that are under way. Once its
@@ -65,24 +70,39 @@ pub async fn serve(
     service: Service,
     limits: &HttpLimits,
     shutdown: Shutdown,
-) -> std::io::Result<()> {
-    let Service { routes, health, load, auth } = service;
-    let router = routes
-        .route(LIVE, get(|| async { "live\n" }))
-        .route(READY, get(ready).with_state(health.clone()))
-        .route(METRICS, get(metrics))
-        .route(&format!("{PROBLEMS}{{code}}"), get(problem_page))
-        .fallback(unknown_route)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(CatchPanicLayer::custom(panicked));
-    let clients = Arc::new(Clients::new(limits));
-    let served = server::Served { router, health, load, auth, clients };
-    server::serve(listener, served, limits, shutdown).await
+) -> io::Result<()> {
+    let Service { name, routes, health, load, auth, admin } = service;
+    let about = about::routes(name, health.clone());
+    let (observed, clients) = (Observed::new(), Arc::new(Clients::new(limits)));
+    let framed = |routes: Router, load, auth| {
+        let router = routes
+            .route(&format!("{PROBLEMS}{{code}}"), get(problem_page))
+            .fallback(unknown_route)
+            .method_not_allowed_fallback(method_not_allowed)
+            .layer((observed.clone(), CatchPanicLayer::custom(panicked)));
+        let (health, clients, observed) = (health.clone(), clients.clone(), observed.clone());
+        server::Served { router, health, load, auth, clients, observed }
+    };
+    let Some(address) = admin else {
+        let routes = routes.merge(about).merge(about::metrics());
+        return server::serve(listener, framed(routes, load, auth), limits, shutdown).await;
+    };
+    let wrong = |error| io::Error::other(format!("--admin-address: {error}"));
+    let admin_auth = auth.at(address).map_err(wrong)?;
+    let admin = bind(address).await.map_err(wrong)?;
+    tracing::info!(address = %admin.local_addr()?, "serving those who watch");
+    let watched = framed(about.clone().merge(about::metrics()), None, admin_auth);
+    let few = HttpLimits { http_connections_max: ADMIN_CONNECTIONS_MAX, ..limits.clone() };
+    // The other one knows how many files may be open, so it comes last.
+    let watching = server::serve(admin, watched, &few, shutdown.clone());
+    let serving = server::serve(listener, framed(routes.merge(about), load, auth), limits, shutdown);
+    tokio::try_join!(watching, serving)?;
+    Ok(())
 }
 
 /// Whether the frame answers this by itself, whatever the service is.
 fn is_the_frames(path: &str) -> bool {
-    matches!(path, LIVE | READY | METRICS) || path.starts_with(PROBLEMS)
+    about::is_one_of_these(path) || path.starts_with(PROBLEMS)
 }
 
 /// Whether this is answered however much the client has sent: who looks after a service looks often.
@@ -90,21 +110,13 @@ fn is_unlimited(path: &str) -> bool {
     is_the_frames(path) || path.starts_with(HEALTH)
 }
 
-/// Whether no token is asked for here, because nothing is told that is not in the source: how the service is, what a
-/// problem means, what may be asked.
+/// Whether no token is asked for here, because nothing is told that is not in the source: how the service is, which
+/// version it is, what a problem means, what may be asked.
 pub(crate) fn is_for_everybody(path: &str) -> bool {
-    path.starts_with(HEALTH) || path.starts_with(PROBLEMS) || openapi::is_a_page(path)
-}
-
-async fn ready(State(health): State<Health>) -> Result<&'static str, Problem> {
-    match health.failing() {
-        failing if failing.is_empty() => Ok("ready\n"),
-        failing => Err(Problem::new(kinds::NOT_READY, failing.join("; ")).retry_after(1)),
-    }
-}
-
-async fn metrics() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], telemetry::render_metrics())
+    path.starts_with(HEALTH)
+        || path.starts_with(PROBLEMS)
+        || path == about::VERSION
+        || openapi::is_a_page(path)
 }
 
 async fn problem_page(Path(code): Path<String>) -> Result<impl IntoResponse, Problem> {

@@ -59,6 +59,7 @@ struct Parts {
     detail: String,
     field: Option<String>,
     accepted: Option<Value>,
+    checks: Option<Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -66,7 +67,7 @@ impl Problem {
     /// `detail` says what is wrong with this very request.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self(Box::new(Parts { kind, detail, field: None, accepted: None, headers: Vec::new() }))
+        Self(Box::new(Parts { kind, detail, field: None, accepted: None, checks: None, headers: Vec::new() }))
     }
 
     /// An error whose cause is ours: the cause goes to the log, the client learns only that it happened.
@@ -84,6 +85,12 @@ impl Problem {
     /// Says what would have been accepted.
     pub fn accepted(mut self, accepted: impl Serialize) -> Self {
         self.0.accepted = serde_json::to_value(accepted).ok();
+        self
+    }
+
+    /// Says what was looked at, each by its name.
+    pub fn checks(mut self, checks: impl Serialize) -> Self {
+        self.0.checks = serde_json::to_value(checks).ok();
         self
     }
 
@@ -117,12 +124,14 @@ struct Body<'a> {
     field: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     accepted: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checks: Option<&'a Value>,
 }
 
 /// The members of `application/problem+json`.
 impl Serialize for Problem {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Parts { kind, detail, field, accepted, .. } = &*self.0;
+        let Parts { kind, detail, field, accepted, checks, .. } = &*self.0;
         let body = Body {
             r#type: format!("/problems/{}", kind.code),
             title: kind.title,
@@ -131,6 +140,7 @@ impl Serialize for Problem {
             detail,
             field: field.as_deref(),
             accepted: accepted.as_ref(),
+            checks: checks.as_ref(),
         };
         body.serialize(serializer)
     }

@@ -3,13 +3,15 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use async_nats::{Client, connection::State};
+use async_nats::{Client, HeaderMap, connection::State};
+use service_kit::trace::TRACEPARENT;
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, MutexGuard},
     time::{Instant, sleep_until, timeout},
 };
 
 use super::{Change, Signal, subject};
+use crate::view::BatchSpans;
 
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
 /// A client that cannot take the message at once is disconnected or overwhelmed.
@@ -48,11 +50,16 @@ impl Signaller {
         self.reset().await;
     }
 
-    /// The view has moved to `position`, and these rows changed; any row, if they are not named.
-    pub async fn changed(&self, position: u64, changes: Option<Vec<Change>>) {
+    /// The view has moved to `position`, and these rows changed; any row, if they are not named. Each trace that the
+    /// batch belongs to goes on with whoever hears it: there may be several such headers.
+    pub async fn changed(&self, position: u64, changes: Option<Vec<Change>>, spans: Option<BatchSpans>) {
         let mut last = self.last.lock().await;
         let previous = std::mem::replace(&mut last.position, position);
-        self.publish(last, |last| Signal::changed(self.view, last.term, previous, position, changes)).await;
+        let signalling = spans.as_ref().map(|spans| spans.signalling(&self.subject)).unwrap_or_default();
+        let mut headers = HeaderMap::new();
+        signalling.iter().for_each(|span| headers.append(TRACEPARENT, span.traceparent()));
+        let signal = |last: &Last| Signal::changed(self.view, last.term, previous, position, changes);
+        self.publish_with(headers, last, signal).await;
     }
 
     /// Says for ever that the view is alive, whenever nothing else was said for a while.
@@ -67,9 +74,14 @@ impl Signaller {
         }
     }
 
-    async fn publish(
+    async fn publish(&self, last: MutexGuard<'_, Last>, signal: impl FnOnce(&Last) -> Signal) {
+        self.publish_with(HeaderMap::new(), last, signal).await;
+    }
+
+    async fn publish_with(
         &self,
-        mut last: tokio::sync::MutexGuard<'_, Last>,
+        headers: HeaderMap,
+        mut last: MutexGuard<'_, Last>,
         signal: impl FnOnce(&Last) -> Signal,
     ) {
         last.sent_at = Instant::now();
@@ -78,7 +90,13 @@ impl Signaller {
             return;
         }
         let payload = signal(&last).encode(self.client.server_info().max_payload / 2);
-        let publish = self.client.publish(self.subject.clone(), payload.into());
+        let subject = self.subject.clone();
+        let publish = async {
+            match headers.is_empty() {
+                true => self.client.publish(subject, payload.into()).await,
+                false => self.client.publish_with_headers(subject, headers, payload.into()).await,
+            }
+        };
         match timeout(PUBLISH_TIMEOUT, publish).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(view = self.view, %error, "a signal was not sent"),

@@ -7,6 +7,7 @@ use domain::{
     view::{Definition, Touch, aggregate_key},
 };
 use event_log::{Checkpoint, Envelope, Frame};
+use service_kit::trace::{self, SPANS_TOGETHER_MAX, SpanContext};
 
 use super::error::panic_message;
 
@@ -26,6 +27,8 @@ pub struct Batch {
     pub frames: Vec<Steps>,
     /// How many events there were, those included that do not touch the view.
     pub read: u64,
+    /// The spans that its events come from, those that mean something to the view and are traced, up to a bound.
+    pub traced: Vec<SpanContext>,
 }
 
 /// What one frame means to the view.
@@ -64,12 +67,24 @@ impl Batch {
 
     /// Takes in the next frame.
     pub fn push(&mut self, frame: &Frame, definition: &Definition, unknown: UnknownEvents) {
-        let steps = frame.events.iter().filter_map(|event| step(event, definition, unknown)).collect();
+        let traced = &mut self.traced;
+        let step = |event| step(event, definition, unknown).inspect(|_| note(traced, event));
+        let steps = frame.events.iter().filter_map(step).collect();
         let time = frame.events.last().and_then(|event| Timestamp::try_from(event.time).ok());
         let end =
             Checkpoint { position: frame.last(), frame_sequence: frame.sequence, frame_id: Some(frame.id) };
         self.frames.push(Steps { steps, end, time });
         self.read += frame.events.len() as u64;
+    }
+}
+
+fn note(traced: &mut Vec<SpanContext>, event: &Envelope) {
+    if traced.len() < SPANS_TOGETHER_MAX
+        && let Some(context) =
+            trace::sampled_lately(event.traceparent.as_deref(), event.time.as_microsecond())
+        && !traced.contains(&context)
+    {
+        traced.push(context);
     }
 }
 

@@ -5,10 +5,11 @@
 //! everything since the last commit is thrown away, and the same part of the log is folded frame by frame; the
 //! frame that fails again is folded event by event, which puts the key to blame into quarantine.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use domain::view::Definition;
 use event_log::EventLog;
+use service_kit::trace::{self, SPANS_TOGETHER_MAX};
 use sqlx::PgConnection;
 use tokio::time::Instant;
 
@@ -18,6 +19,7 @@ use super::{
     error::ViewError,
     folder::{Committed, Folder},
     reader::Reader,
+    spans::BatchSpans,
 };
 use crate::registry::Build;
 
@@ -28,6 +30,8 @@ pub struct Folding {
     careful_until: u64,
     /// Writes while more is taken in; without, one is done after the other.
     behind: Option<Behind>,
+    /// Where events come from, if spans are to tell of it.
+    told_of: Option<String>,
 }
 
 /// How a build is folded.
@@ -58,6 +62,8 @@ pub struct Step {
     /// Events that were read for it.
     pub events: u64,
     pub took: Duration,
+    /// They end with the signal of what was committed.
+    pub spans: Option<BatchSpans>,
 }
 
 impl Folding {
@@ -72,7 +78,12 @@ impl Folding {
         let Settings { unknown_events, bytes_max, careful_until } = settings;
         let folder = Folder::open(connection, definition, build, bytes_max).await?;
         let reader = Reader::start(log, folder.stored, definition, unknown_events);
-        Ok(Self { folder, reader, careful_until, behind: None })
+        Ok(Self { folder, reader, careful_until, behind: None, told_of: None })
+    }
+
+    /// From now on, spans tell of events that are traced, and come from `subject`.
+    pub fn tell_of(&mut self, subject: String) {
+        self.told_of = Some(subject);
     }
 
     /// From now on, what is committed is written in a session of its own while more is taken in: it is certain
@@ -111,12 +122,11 @@ impl Folding {
         gather: Gather,
     ) -> Result<Step, ViewError> {
         let started = Instant::now();
-        let (committed, events) = if self.folder.position() < self.careful_until {
-            (self.fold_carefully(connection, &batch).await?, batch.read)
-        } else {
-            self.fold_in_bulk(connection, batch, gather, started).await?
-        };
-        Ok(Step { committed, events, took: started.elapsed() })
+        if self.folder.position() >= self.careful_until {
+            return self.fold_in_bulk(connection, batch, gather, started).await;
+        }
+        let committed = self.fold_carefully(connection, &batch).await?;
+        Ok(Step { committed, events: batch.read, took: started.elapsed(), spans: None })
     }
 
     async fn fold_in_bulk(
@@ -125,26 +135,39 @@ impl Folding {
         batch: Batch,
         gather: Gather,
         started: Instant,
-    ) -> Result<(Committed, u64), ViewError> {
-        let mut events = 0;
+    ) -> Result<Step, ViewError> {
+        let (mut events, mut traced, mut spans) = (0, Vec::new(), None);
         let mut end = self.folder.position();
         let mut next = Some(batch);
         let folded = async {
             while let Some(batch) = next.take() {
                 events += batch.read;
+                let room = SPANS_TOGETHER_MAX - traced.len();
+                traced.extend(batch.traced.into_iter().take(room));
                 end = batch.frames.last().map_or(end, |frame| frame.end.position);
                 self.folder.take(connection, &batch.frames).await?;
                 if !self.folder.is_full() && end < gather.until && started.elapsed() < gather.within {
                     next = self.reader.next_within(gather.patience).await;
                 }
             }
+            if let Some(subject) = &self.told_of {
+                let began = SystemTime::now() - started.elapsed();
+                spans = BatchSpans::begin(self.folder.definition.name, subject, &traced, began);
+            }
             match &mut self.behind {
                 Some(behind) => behind.begin(&mut self.folder).await,
-                None => self.folder.commit(connection).await,
+                None => {
+                    let table = &self.folder.table.name;
+                    let committing = spans.as_ref().and_then(|spans| spans.committing(table));
+                    trace::within(committing.as_ref(), self.folder.commit(connection)).await
+                }
             }
         };
         let folded = folded.await;
-        Ok((self.note_poison(folded, end)?, events))
+        let folded = self.note_poison(folded, end);
+        let committed =
+            folded.inspect_err(|_| spans.iter().for_each(|spans| spans.failed("not_committed")))?;
+        Ok(Step { committed, events, took: started.elapsed(), spans })
     }
 
     async fn fold_carefully(

@@ -12,8 +12,7 @@ use super::{
     batch::Batch,
     database::{self, ANSWER_TIMEOUT, within},
     error::ViewError,
-    folder::Committed,
-    folding::{Folding, Gather, Settings},
+    folding::{Folding, Gather, Settings, Step},
     rebuild, refold,
 };
 use crate::{
@@ -65,7 +64,9 @@ pub async fn run(task: &Task, shutdown: &Shutdown) -> Result<(), ViewError> {
             bytes_max: BYTES_MAX,
             careful_until: task.careful_until(),
         };
-        let folding = Folding::open(&mut connection, &task.log, task.definition, &build, settings).await?;
+        let mut folding =
+            Folding::open(&mut connection, &task.log, task.definition, &build, settings).await?;
+        folding.tell_of(format!("{}.log.0", task.log.namespace()));
         let may_yield_at = Instant::now() + CHECK_EVERY;
         let session =
             Session { task, connection: &mut connection, folding, place: Some(place), may_yield_at };
@@ -150,12 +151,11 @@ impl Session<'_> {
         let (view, build) = (self.task.definition.name, self.folding.folder.build);
         database::sign(self.connection, view, build, &self.task.me).await?;
         let term = within(ANSWER_TIMEOUT, registry::begin_term(self.connection, view)).await?;
-        let mut committed = self.commit(first).await?;
+        let committed = self.commit(first).await?.committed;
         self.task.status.active(build, &committed);
         let Task { client, log, .. } = self.task;
         let signaller = Signaller::new(client.clone(), log.namespace(), view, term, committed.position);
         signaller.reset().await;
-        committed.changes = None;
         tokio::select! {
             result = self.fold_on(&signaller, shutdown) => result,
             never = signaller.beat() => match never {},
@@ -188,12 +188,12 @@ impl Session<'_> {
                 }
                 batch = self.folding.next() => batch?,
             };
-            let committed = self.commit(batch).await?;
-            signaller.changed(committed.position, committed.changes).await;
+            let Step { committed, spans, .. } = self.commit(batch).await?;
+            signaller.changed(committed.position, committed.changes, spans).await;
         }
     }
 
-    async fn commit(&mut self, batch: Batch) -> Result<Committed, ViewError> {
+    async fn commit(&mut self, batch: Batch) -> Result<Step, ViewError> {
         let step = self.folding.commit(self.connection, batch, GATHER).await.inspect_err(|error| {
             if error.may_be_poison() {
                 self.task.be_careful_until(self.folding.careful_until());
@@ -201,7 +201,7 @@ impl Session<'_> {
         })?;
         self.task.status.committed(&step);
         self.task.status.quarantined(self.folding.folder.held.len());
-        Ok(step.committed)
+        Ok(step)
     }
 
     /// Notices a lost session, a fence, or a switch to another build while there is nothing to commit, and

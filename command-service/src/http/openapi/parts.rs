@@ -2,11 +2,9 @@
 
 use domain::{Kind, tagged::Variant};
 use serde_json::{Value, json};
-use service_kit::openapi::parameter;
+use service_kit::{openapi::parameter, trace::TRACEPARENT};
 
-use crate::http::headers::{
-    CAUSATION_ID, CORRELATION_ID, IDEMPOTENCY_KEY, IF_MATCH, TOKEN_BYTES_MAX, TRACEPARENT,
-};
+use crate::http::headers::{CAUSATION_ID, CORRELATION_ID, IDEMPOTENCY_KEY, IF_MATCH, TOKEN_BYTES_MAX};
 
 /// The command's name among all, as `account.register`.
 pub fn name(kind: Kind, variant: &Variant) -> String {

@@ -77,6 +77,7 @@ async fn answer(
     limits: &HttpLimits,
 ) -> Result<Response<AnswerBody>, Infallible> {
     let (head, body) = request.into_parts();
+    let mut observed = served.observed.begin(&head);
     let mut answer = match limits.check_head(&head) {
         Err(problem) => problem.into_response(),
         Ok(()) => {
@@ -84,13 +85,15 @@ async fn answer(
             let body = Body::new(StallingBody::new(body, limits.stall_timeout()));
             let mut answering = pin!(answer_to(served, peer, Request::from_parts(head, body)));
             // Borrows what it polls: a future that is handed on by value is copied each time.
-            let in_time = in_time(answering.as_mut(), limits);
+            let mut in_time = pin!(in_time(answering.as_mut(), limits));
+            let in_time = observed.answering(in_time.as_mut());
             match load {
                 Some(load) => load.measure(in_time).await,
                 None => in_time.await,
             }
         }
     };
+    served.observed.end(observed, &answer);
     if served.health.is_leaving() {
         // Else a client could send its next request in the moment in which the connection is closed.
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -13,7 +13,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{clients::Clients, connection, limits::HttpLimits, open_files, refusal::Refusals};
+use super::{
+    clients::Clients, connection, limits::HttpLimits, observed::Observed, open_files, refusal::Refusals,
+};
 use crate::{Health, Shutdown, auth::Auth, load::Load, telemetry};
 
 /// After `shutdown`, requests under way get this long to finish; a client that never sends the end of its
@@ -30,6 +32,7 @@ pub struct Served {
     pub load: Option<Load>,
     pub auth: Auth,
     pub clients: Arc<Clients>,
+    pub observed: Observed,
 }
 
 /// Serves until `shutdown`, then finishes the requests that are under way. Dropping it drops them.

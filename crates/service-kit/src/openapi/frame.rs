@@ -21,10 +21,21 @@ pub fn paths() -> Object {
         "/health/ready": get(
             "Can the service do its work?",
             vec![],
-            text("Every part of it is well."),
+            answer("Every part of it is well.", json!({}), "application/json", ready()),
             problems([kinds::NOT_READY]),
         ),
-        "/metrics": get("Measurements for Prometheus", vec![], text("The measurements."), problems([])),
+        "/version": get(
+            "Which version of which service is this?",
+            vec![],
+            answer("This one.", json!({}), "application/json", version()),
+            problems([]),
+        ),
+        "/metrics": get(
+            "Measurements for Prometheus, unless they are served at another address",
+            vec![],
+            text("The measurements."),
+            problems([kinds::UNKNOWN_ROUTE]),
+        ),
         "/problems/{code}": get(
             "The page about a problem",
             vec![path_parameter("code", "The problem's `code`.", code())],
@@ -37,6 +48,27 @@ pub fn paths() -> Object {
 
 fn code() -> Value {
     json!({ "type": "string", "minLength": 1, "examples": [kinds::OVERLOADED.code] })
+}
+
+fn ready() -> Value {
+    let checks = json!({ "type": "object", "additionalProperties": { "const": "ok" } });
+    json!({
+        "type": "object",
+        "properties": { "status": { "const": "ready" }, "checks": checks },
+        "required": ["status", "checks"],
+    })
+}
+
+fn version() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "name": { "type": "string" },
+            "version": { "type": "string" },
+            "revision": { "type": ["string", "null"], "description": "What was built, if the build was told." },
+        },
+        "required": ["name", "version", "revision"],
+    })
 }
 
 fn document() -> Value {

@@ -26,6 +26,11 @@ pub fn schema() -> Value {
             "detail": { "type": "string", "description": "What is wrong with this very request." },
             "field": { "type": "string", "description": "The field, parameter or header that is wrong." },
             "accepted": { "description": "What would have been accepted." },
+            "checks": {
+                "type": "object",
+                "additionalProperties": { "type": "string" },
+                "description": "What was looked at, each `ok` or why not.",
+            },
         },
     })
 }

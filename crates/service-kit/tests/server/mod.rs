@@ -65,7 +65,8 @@ impl Server {
         let ending = shutdown::drained(shutdown.clone(), health.clone(), limits.drain());
         let routes = routes(gate.clone());
         let task = tokio::spawn(async move {
-            let service = Service { routes, health, load: None, auth: Auth::off() };
+            let service =
+                Service { name: "server", routes, health, load: None, auth: Auth::off(), admin: None };
             service_kit::http::serve(listener, service, &limits, ending).await
         });
         Self { address, shutdown, task, gate }
