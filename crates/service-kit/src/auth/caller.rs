@@ -29,7 +29,7 @@ enum Who {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
     Nothing,
-    /// What belongs to this subject. Where things belong to nobody, that is all of them.
+    /// What belongs to this subject. What that means where things belong to nobody is for the service to say.
     Own(Arc<str>),
     /// All things, whoever they belong to.
     Any,

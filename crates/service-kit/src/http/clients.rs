@@ -26,8 +26,7 @@ use crate::{
     telemetry,
 };
 
-/// So many clients are remembered, some 150 bytes each. Of more, those that were not heard of for long are
-/// forgotten, and begin anew.
+/// So many clients are remembered. Of more, those that were not heard of for long are forgotten, and begin anew.
 const CLIENTS_MAX: usize = 50_000;
 const FORWARDED_FOR: &str = "x-forwarded-for";
 /// One customer of a provider has so many addresses at the least (RFC 6177).

@@ -73,7 +73,7 @@ fn answer(status: u16, kinds: &[Kind]) -> Value {
 /// What passes by itself says when to try again.
 fn headers(status: u16) -> Value {
     match status {
-        503 | 504 => {
+        429 | 503 | 504 => {
             let seconds = json!({ "type": "integer", "minimum": 0 });
             json!({ "Retry-After": header("Seconds until it is worth trying again.", seconds) })
         }
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn problems_are_gathered_by_their_status() {
         let answers = problems([kinds::OVERLOADED, kinds::INVALID_HEADER, kinds::NOT_READY]);
-        assert_eq!(answers.keys().collect::<Vec<_>>(), ["400", "414", "431", "500", "503", "504"]);
+        assert_eq!(answers.keys().collect::<Vec<_>>(), ["400", "414", "429", "431", "500", "503", "504"]);
         let narrowed = &answers["503"]["content"]["application/problem+json"]["schema"]["allOf"][1];
         assert_eq!(narrowed["properties"]["code"]["enum"], json!(["overloaded", "not-ready"]));
         assert!(answers["503"]["headers"]["Retry-After"].is_object());
