@@ -13,6 +13,7 @@ mod open_files;
 mod refusal;
 mod stall;
 mod stream;
+mod tls;
 mod turn;
 
 use std::{any::Any, io, net::SocketAddr, sync::Arc};
@@ -31,6 +32,7 @@ pub(crate) use about::METRICS;
 use clients::Clients;
 pub use limits::HttpLimits;
 use observed::Observed;
+use tls::Tls;
 
 use crate::{
     Health, Shutdown,
@@ -73,15 +75,18 @@ pub async fn serve(
 ) -> io::Result<()> {
     let Service { name, routes, health, load, auth, admin } = service;
     let about = about::routes(name, health.clone());
-    let (observed, clients) = (Observed::new(), Arc::new(Clients::new(limits)));
+    let tls = Tls::start(&limits.tls, shutdown.clone()).map_err(io::Error::other)?;
+    let observed = Observed::new(if tls.is_some() { "https" } else { "http" });
+    let clients = Arc::new(Clients::new(limits));
     let framed = |routes: Router, load, auth| {
         let router = routes
             .route(&format!("{PROBLEMS}{{code}}"), get(problem_page))
             .fallback(unknown_route)
             .method_not_allowed_fallback(method_not_allowed)
             .layer((observed.clone(), CatchPanicLayer::custom(panicked)));
-        let (health, clients, observed) = (health.clone(), clients.clone(), observed.clone());
-        server::Served { router, health, load, auth, clients, observed }
+        let (health, clients) = (health.clone(), clients.clone());
+        let (observed, tls) = (observed.clone(), tls.clone());
+        server::Served { router, health, load, auth, clients, observed, tls }
     };
     let Some(address) = admin else {
         let routes = routes.merge(about).merge(about::metrics());

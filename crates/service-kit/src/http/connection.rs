@@ -27,6 +27,7 @@ use super::{
     server::Served,
     stall::{Stall, Stalled, StallingBody},
     stream::PatientStream,
+    tls::Stream,
     turn::{Patience, ServiceTurn, Turn},
 };
 use crate::{
@@ -42,6 +43,16 @@ pub async fn serve(stream: TcpStream, served: Served, limits: Arc<HttpLimits>, s
     let Ok(peer) = stream.peer_addr() else { return };
     // Small answers must not wait for an acknowledgement of the one before. Fails only if the client is gone.
     let _ = stream.set_nodelay(true);
+    let stream = match &served.tls {
+        None => Stream::Plain(stream),
+        Some(tls) => match tls.accept(stream, limits.head_timeout()).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%error, "a connection was not encrypted");
+                return;
+            }
+        },
+    };
     let turn = Turn::opened();
     let hyper = limits.hyper();
     let mut patience = Patience::new(turn.clone(), &limits);

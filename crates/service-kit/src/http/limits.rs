@@ -10,6 +10,7 @@ use axum::http::request::Parts;
 use clap::Args;
 use ipnet::IpNet;
 
+use super::tls::TlsArgs;
 use crate::problem::{
     Problem,
     kinds::{HEAD_TOO_LARGE, URL_TOO_LONG},
@@ -21,9 +22,12 @@ const HEAD_READ_FACTOR: usize = 2;
 /// Hyper reads so many headers without an allocation of its own.
 const HEADERS_READ_MIN: usize = 100;
 
-/// Bounds of the HTTP side. Reaching one is a clear answer, or the end of that one connection.
+/// How clients reach the HTTP side, and its bounds. Reaching one is a clear answer, or the end of that one connection.
 #[derive(Args, Clone, Debug)]
 pub struct HttpLimits {
+    #[command(flatten)]
+    pub tls: TlsArgs,
+
     /// Connections open at once; one more is answered 503 `overloaded` and closed. Fewer, with a warning, if
     /// the operating system does not allow so many open files.
     #[arg(long, env = "HEADWATER_HTTP_CONNECTIONS_MAX", default_value = "10000",

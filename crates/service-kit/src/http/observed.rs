@@ -44,6 +44,7 @@ thread_local! {
 pub struct Observed(Arc<Inner>);
 
 struct Inner {
+    scheme: &'static str,
     duration: Histogram<f64>,
     routes: RwLock<Vec<MatchedPath>>,
     outcomes: RwLock<HashMap<Outcome, BoundHistogram<f64>>>,
@@ -60,14 +61,14 @@ struct Outcome {
 }
 
 impl Observed {
-    pub fn new() -> Self {
+    pub fn new(scheme: &'static str) -> Self {
         let duration = telemetry::meter()
             .f64_histogram("http.server.request.duration")
             .with_unit("s")
             .with_description("Time from a request's head to the beginning of its answer.")
             .with_boundaries(DURATION_BOUNDARIES_S.to_vec())
             .build();
-        Self(Arc::new(Inner { duration, routes: RwLock::default(), outcomes: RwLock::default() }))
+        Self(Arc::new(Inner { scheme, duration, routes: RwLock::default(), outcomes: RwLock::default() }))
     }
 
     /// A request's head has come.
@@ -110,7 +111,7 @@ impl Observed {
         let route = route.and_then(|route| self.route(route));
         let known = [
             KeyValue::new("http.request.method", method),
-            KeyValue::new("url.scheme", "http"),
+            KeyValue::new("url.scheme", self.0.scheme),
             KeyValue::new("http.response.status_code", i64::from(status)),
         ];
         let route = route.map(|route| KeyValue::new("http.route", route.as_str().to_owned()));

@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     clients::Clients, connection, limits::HttpLimits, observed::Observed, open_files, refusal::Refusals,
+    tls::Tls,
 };
 use crate::{Health, Shutdown, auth::Auth, load::Load, telemetry};
 
@@ -33,6 +34,8 @@ pub struct Served {
     pub auth: Auth,
     pub clients: Arc<Clients>,
     pub observed: Observed,
+    /// Connections are encrypted.
+    pub tls: Option<Tls>,
 }
 
 /// Serves until `shutdown`, then finishes the requests that are under way. Dropping it drops them.
@@ -68,7 +71,10 @@ pub async fn serve(
         } else {
             metrics.refused();
             served.load.as_ref().inspect(|load| load.shed());
-            refusals.refuse(stream);
+            // Who expects encryption could not read the answer.
+            if served.tls.is_none() {
+                refusals.refuse(stream);
+            }
         }
     }
     drop(listener);

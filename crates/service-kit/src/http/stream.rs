@@ -10,11 +10,10 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Sleep, sleep},
 };
 
-use super::{stall::Stall, turn::Turn};
+use super::{stall::Stall, tls::Stream, turn::Turn};
 
 /// What a client still sends when its connection is closed is read and thrown away for so long, and up to so
 /// much: a connection that is closed with bytes unread is reset, which may take the answer from the client.
@@ -24,14 +23,14 @@ pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const DISCARD_BYTES: usize = 4 * 1024;
 
 pub struct PatientStream {
-    stream: TcpStream,
+    stream: Stream,
     turn: Turn,
     stall: Stall,
     lingering: Option<Lingering>,
 }
 
 impl PatientStream {
-    pub fn new(stream: TcpStream, turn: Turn, stall: Stall) -> Self {
+    pub fn new(stream: Stream, turn: Turn, stall: Stall) -> Self {
         Self { stream, turn, stall, lingering: None }
     }
 
@@ -109,7 +108,7 @@ struct Lingering {
 }
 
 impl Lingering {
-    fn poll(&mut self, stream: &mut TcpStream, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, stream: &mut Stream, context: &mut Context<'_>) -> Poll<()> {
         let mut scratch = [0; DISCARD_BYTES];
         while self.bytes < LINGER_BYTES_MAX {
             let mut buffer = ReadBuf::new(&mut scratch);

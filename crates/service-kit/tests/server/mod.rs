@@ -72,6 +72,11 @@ impl Server {
         Self { address, shutdown, task, gate }
     }
 
+    /// Why it could not start.
+    pub async fn failed(self) -> String {
+        self.task.await.unwrap().unwrap_err().to_string()
+    }
+
     pub async fn client(&self) -> Client {
         let (reader, writer) = TcpStream::connect(self.address).await.unwrap().into_split();
         Client { reader: Reader { stream: reader, read: Vec::new() }, writer }
