@@ -20,7 +20,8 @@ use datafusion::{
     execution::{
         SessionStateBuilder, SessionStateDefaults as Defaults,
         context::{SQLOptions, SessionContext},
-        memory_pool::FairSpillPool,
+        disk_manager::{DiskManagerBuilder, DiskManagerMode},
+        memory_pool::GreedyMemoryPool,
         object_store::ObjectStoreUrl,
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
         session_state::SessionState,
@@ -48,9 +49,6 @@ const CATALOG: &str = "headwater";
 /// Views need no name before theirs.
 const VIEWS: &str = "views";
 const BYTES_PER_MB: u64 = 1024 * 1024;
-/// What each sort keeps for merging what it has written to disk: of little memory, this part.
-const MERGE_BYTES_MAX: u64 = 10 * BYTES_PER_MB;
-const MERGE_PART: u64 = 8;
 
 pub struct Options {
     /// Without it: as of the end of the log.
@@ -58,8 +56,6 @@ pub struct Options {
     pub privacy: Privacy,
     /// For what the engine keeps, and for the views' rows.
     pub memory_mb: u64,
-    /// For what does not fit into that memory.
-    pub disk_mb: u64,
 }
 
 /// The log as it was at one moment: for as long as it is asked, nothing is added to it.
@@ -77,7 +73,6 @@ pub struct Session {
     context: SessionContext,
     tables: BTreeMap<String, SchemaRef>,
     memory_mb: u64,
-    disk_mb: u64,
 }
 
 /// The rows that answer a query, as they come.
@@ -85,12 +80,11 @@ pub struct Answer {
     pub schema: SchemaRef,
     rows: SendableRecordBatchStream,
     memory_mb: u64,
-    disk_mb: u64,
 }
 
 impl Session {
     pub async fn open(source: &Source, options: Options) -> Result<Self> {
-        let Options { as_of, privacy, memory_mb, disk_mb } = options;
+        let Options { as_of, privacy, memory_mb } = options;
         privacy.check(columns()?.iter().map(AsRef::as_ref))?;
         let end = source.log.head().await?.position;
         moment::refuse_future(as_of, end)?;
@@ -109,9 +103,9 @@ impl Session {
             tables.insert(definition.name.to_owned(), provider.schema());
             add(&catalog, VIEWS, definition.name.to_owned(), provider)?;
         }
-        let context = SessionContext::new_with_state(engine(memory_mb, disk_mb)?);
+        let context = SessionContext::new_with_state(engine(memory_mb)?);
         context.register_catalog(CATALOG, Arc::new(catalog));
-        Ok(Self { context, tables, memory_mb, disk_mb })
+        Ok(Self { context, tables, memory_mb })
     }
 
     /// All tables, as queries name them, and their columns.
@@ -121,7 +115,7 @@ impl Session {
 
     /// Refuses whatever is no query of these tables. Errors are [`crate::usage::Usage`] where the query is to be mended.
     pub async fn query(&self, text: &str) -> Result<Answer> {
-        let trouble = |error| trouble(error, self.memory_mb, self.disk_mb);
+        let trouble = |error| trouble(error, self.memory_mb);
         let state = self.context.state();
         let dialect = state.config_options().sql_parser.dialect;
         let statement = state.sql_to_statement(text, &dialect).map_err(trouble)?;
@@ -132,7 +126,7 @@ impl Session {
             SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan).map_err(trouble)?;
         let rows = DataFrame::new(state, plan).execute_stream().await.map_err(trouble)?;
-        Ok(Answer { schema: rows.schema(), rows, memory_mb: self.memory_mb, disk_mb: self.disk_mb })
+        Ok(Answer { schema: rows.schema(), rows, memory_mb: self.memory_mb })
     }
 
     fn refuse_unknown(&self, state: &SessionState, named: &[TableReference]) -> Result<()> {
@@ -160,7 +154,7 @@ impl Answer {
     /// The next rows; none at their end.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>> {
         let next = self.rows.next().await.transpose();
-        next.map_err(|error| trouble(error, self.memory_mb, self.disk_mb))
+        next.map_err(|error| trouble(error, self.memory_mb))
     }
 }
 
@@ -193,19 +187,17 @@ fn add(
 }
 
 /// Functions and planners, and nothing that reaches files or other servers.
-fn engine(memory_mb: u64, disk_mb: u64) -> Result<SessionState> {
-    let merge_bytes = (memory_mb * BYTES_PER_MB / MERGE_PART).min(MERGE_BYTES_MAX);
+fn engine(memory_mb: u64) -> Result<SessionState> {
     let config = SessionConfig::new()
         .with_default_catalog_and_schema(CATALOG, VIEWS)
         .with_create_default_catalog_and_schema(false)
-        .with_sort_spill_reservation_bytes(usize::try_from(merge_bytes)?)
         .with_information_schema(true);
     let table_functions = Defaults::default_table_functions();
     let table_functions =
         table_functions.into_iter().map(|function| (function.name().to_owned(), function)).collect();
     Ok(SessionStateBuilder::new()
         .with_config(config)
-        .with_runtime_env(Arc::new(runtime(memory_mb, disk_mb)?))
+        .with_runtime_env(Arc::new(runtime(memory_mb)?))
         .with_expr_planners(Defaults::default_expr_planners())
         .with_scalar_functions(Defaults::default_scalar_functions())
         .with_aggregate_functions(Defaults::default_aggregate_functions())
@@ -214,11 +206,12 @@ fn engine(memory_mb: u64, disk_mb: u64) -> Result<SessionState> {
         .build())
 }
 
-fn runtime(memory_mb: u64, disk_mb: u64) -> Result<RuntimeEnv> {
+fn runtime(memory_mb: u64) -> Result<RuntimeEnv> {
     let memory = usize::try_from(memory_mb * BYTES_PER_MB)?;
     let runtime = RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(FairSpillPool::new(memory)))
-        .with_max_temp_directory_size(disk_mb * BYTES_PER_MB)
+        .with_memory_pool(Arc::new(GreedyMemoryPool::new(memory)))
+        // What does not fit is told, and personal values lie in no temporary file.
+        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
         .build()?;
     runtime.deregister_object_store(ObjectStoreUrl::local_filesystem().as_ref())?;
     Ok(runtime)

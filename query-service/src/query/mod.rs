@@ -336,29 +336,4 @@ pub mod tests {
         assert_eq!(names(&row("fields=status").expect("served").fields), ["status"]);
         assert_eq!(row("limit=1").expect_err("refused").kind().code, "unknown-field");
     }
-
-    /// Made of the pieces that queries are made of, so that it comes further than to the first name.
-    #[test]
-    fn whatever_is_asked_is_served_or_refused() {
-        const NAMES: [&str; 9] =
-            ["id", "account_id", "placed_at", "status", "reason", "sort", "limit", "fields", "cursor"];
-        const OPERATORS: [&str; 7] = ["", "[gte]", "[lt]", "[in]", "[prefix]", "[", "[]"];
-        const VALUES: [&str; 8] = [ACCOUNT, "2026-01-01", "-placed_at", "id,status", "100", "", ",", "%ff"];
-        arbtest::arbtest(|chance| {
-            let mut query = String::new();
-            while chance.ratio(3, 4)? {
-                let (name, operator) = (chance.choose(&NAMES)?, chance.choose(&OPERATORS)?);
-                let value = match chance.ratio(1, 4)? {
-                    true => chance.arbitrary()?,
-                    false => *chance.choose(&VALUES)?,
-                };
-                query += &format!("&{name}{operator}={value}");
-            }
-            if let Ok(list) = list(&query) {
-                assert!((1..=1_000).contains(&list.limit), "{query}");
-                assert!(list.keys.is_none_or(|keys| keys.len() <= KEYS_MAX), "{query}");
-            }
-            Ok(())
-        });
-    }
 }

@@ -30,13 +30,9 @@ pub struct Options {
     #[command(flatten)]
     personal: Personal,
 
-    /// Memory for the query, with the rows of the views that it reads.
+    /// Memory for the query, with the rows of the views that it reads. One that needs more ends with an error.
     #[arg(long, value_name = "MB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     memory_mb: u64,
-
-    /// Disk, in the folder for temporary files, for what does not fit into that memory.
-    #[arg(long, value_name = "MB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
-    disk_mb: u64,
 }
 
 #[cfg(not(feature = "sql"))]
@@ -52,9 +48,9 @@ pub async fn sql(source: &Source, options: Options) -> Result<Outcome> {
     use replay::sql::{self, Session};
 
     options.destination.check()?;
-    let Options { query, as_of, destination, personal, memory_mb, disk_mb } = options;
+    let Options { query, as_of, destination, personal, memory_mb } = options;
     let privacy = personal.privacy()?;
-    let session = Session::open(source, sql::Options { as_of, privacy, memory_mb, disk_mb }).await?;
+    let session = Session::open(source, sql::Options { as_of, privacy, memory_mb }).await?;
     let Some(query) = query else {
         return list(&session);
     };

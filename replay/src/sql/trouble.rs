@@ -11,14 +11,14 @@ use datafusion::{
 use crate::usage::usage;
 
 /// A [`crate::usage::Usage`] where the query is to be mended.
-pub fn trouble(error: DataFusionError, memory_mb: u64, disk_mb: u64) -> anyhow::Error {
+pub fn trouble(error: DataFusionError, memory_mb: u64) -> anyhow::Error {
     match error {
-        Context(_, error) | Diagnostic(_, error) => trouble(*error, memory_mb, disk_mb),
-        Collection(mut errors) if !errors.is_empty() => trouble(errors.swap_remove(0), memory_mb, disk_mb),
+        Context(_, error) | Diagnostic(_, error) => trouble(*error, memory_mb),
+        Collection(mut errors) if !errors.is_empty() => trouble(errors.swap_remove(0), memory_mb),
         External(error) => anyhow::Error::from_boxed(error),
         ResourcesExhausted(text) => anyhow!(
-            "the query needs more than {memory_mb} MB of memory (--memory-mb) with {disk_mb} MB of disk beside it \
-             (--disk-mb): {text}"
+            "the query needs more than {memory_mb} MB of memory (--memory-mb allows more; so does asking for less, with \
+             fewer columns, a limit or a condition): {text}"
         ),
         DataFusionError::SchemaError(error, _) => match *error {
             SchemaError::FieldNotFound { field, valid_fields } => {
