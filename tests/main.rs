@@ -9,6 +9,7 @@ mod written_log;
 
 mod analysts;
 mod architecture;
+mod auth;
 mod cache;
 mod coherence;
 mod commands;
