@@ -24,7 +24,7 @@ struct Desk {
 impl Desk {
     async fn with_the_sample() -> Self {
         let world = World::start().await;
-        sample::load(&world.commands.url, Sample::Small.purchases().await.unwrap()).await.unwrap();
+        sample::load(&world.commands.url, None, Sample::Small.purchases().await.unwrap()).await.unwrap();
         Self { world, folder: tempfile::tempdir().unwrap() }
     }
 

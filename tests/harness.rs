@@ -122,9 +122,9 @@ macro_rules! service {
     ($world:expr, $user:expr, $config:ty, $serve:expr, $($argument:expr),*) => {{
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let config = <$config>::parse_from([
-            "service", "--namespace", &$world.namespace, "--nats-url", &$world.servers.nats.url_as($user), $($argument),*
-        ]);
+        let nats_url = $world.servers.nats.url_as($user);
+        let ours = ["service", "--namespace", &$world.namespace, "--nats-url", &nats_url, $($argument),*];
+        let config = <$config>::parse_from(ours.into_iter().chain($world.flags()));
         let shutdown = Shutdown::new();
         let task = tokio::spawn($serve(listener, config, shutdown.clone()));
         Service { url, shutdown, task }
@@ -139,6 +139,8 @@ pub struct Place {
     pub database_url: String,
     /// Where command-services keep their state.
     states: tempfile::TempDir,
+    /// What all services of the place are told more.
+    flags: Vec<String>,
 }
 
 impl Place {
@@ -158,7 +160,16 @@ impl Place {
 
     /// A namespace and a database that exist, without any state of a command-service.
     pub fn with(servers: Arc<Servers>, namespace: String, database_url: String) -> Self {
-        Self { servers, namespace, database_url, states: temporary_folder().unwrap() }
+        Self { servers, namespace, database_url, states: temporary_folder().unwrap(), flags: vec![] }
+    }
+
+    /// The same, where all services that run within the test's process are told this, too.
+    pub fn told(self, flags: Vec<String>) -> Self {
+        Self { flags, ..self }
+    }
+
+    fn flags(&self) -> impl Iterator<Item = &str> {
+        self.flags.iter().map(String::as_str)
     }
 
     /// As the user that a service is.
@@ -264,7 +275,8 @@ impl Place {
         let nats_url = self.servers.nats.url_as(TASK_WORKER);
         let ours =
             ["service", "--namespace", &self.namespace, "--nats-url", &nats_url, "--query-url", &queries.url];
-        let config = task_worker::Config::parse_from(ours.iter().chain(settings));
+        let settings = settings.iter().copied().chain(self.flags());
+        let config = task_worker::Config::parse_from(ours.into_iter().chain(settings));
         let shutdown = Shutdown::new();
         let serve = task_worker::serve(listener, config, policies, shutdown.clone());
         Service { url, shutdown, task: tokio::spawn(serve) }
@@ -397,6 +409,10 @@ impl Call {
 
     pub fn header(self, name: &str, value: impl ToString) -> Self {
         Self(self.0.header(name, value.to_string()))
+    }
+
+    pub fn token(self, token: &str) -> Self {
+        Self(self.0.bearer_auth(token))
     }
 
     pub fn key(self, key: &str) -> Self {

@@ -10,6 +10,7 @@ mod written_log;
 
 mod analysts;
 mod architecture;
+mod auth;
 mod cache;
 mod coherence;
 mod commands;

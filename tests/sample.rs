@@ -49,7 +49,7 @@ async fn all(world: &World, path: &str) -> Vec<Value> {
 async fn customers_and_daily_sales_agree_to_the_cent_with_the_file() {
     let world = World::start().await;
     let text = std::fs::read_to_string(Sample::Small.file().await.unwrap()).unwrap();
-    sample::load(&world.commands.url, Sample::Small.purchases().await.unwrap()).await.unwrap();
+    sample::load(&world.commands.url, None, Sample::Small.purchases().await.unwrap()).await.unwrap();
     world.verify().await;
     let expected = totals(&text);
     assert_eq!((expected.by_customer.len(), text.lines().count()), (2357, 6919));

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -53,6 +53,11 @@ impl Stack {
         })
         .await;
         stack
+    }
+
+    /// Where it keeps its data.
+    pub fn folder(&self) -> PathBuf {
+        self.folder.path().join("data")
     }
 
     pub fn output(&self) -> String {

@@ -1,7 +1,7 @@
 //! The services that run and the edge in front of them, brought from what there is to what is wanted.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -10,11 +10,12 @@ use tokio::sync::watch;
 
 use crate::data_folder::DataFolder;
 use crate::endpoints::{Endpoints, Instance};
+use crate::issuer::Issuer;
 use crate::ports;
 use crate::program::{Program, Running};
 use crate::scale::{Scale, Service};
 use crate::servers::{EdgeConfig, EdgeUpstreams, Envoy, ServerConfig, Upstream, Upstreams};
-use crate::services::{self, ServiceConfig};
+use crate::services::{self, ServiceConfig, TASK_WORKER};
 use crate::supervisor::{Pids, Supervisor, Tier};
 
 /// In this time the edge has read that a service is about to leave, and sends it nothing more.
@@ -46,6 +47,22 @@ pub struct Surroundings {
     /// Where emails go.
     pub mail: String,
     pub ports: WantedPorts,
+    /// If the services ask for tokens.
+    pub tokens: Option<Tokens>,
+}
+
+/// Who makes the tokens, and those that a part of the stack has itself.
+pub struct Tokens {
+    pub issuer: Issuer,
+    task_worker: PathBuf,
+}
+
+impl Tokens {
+    pub fn open(data: &Path) -> Result<Self> {
+        let issuer = Issuer::open(data)?;
+        let task_worker = issuer.keep_reading_token(TASK_WORKER)?;
+        Ok(Self { issuer, task_worker })
+    }
 }
 
 pub struct Standby {
@@ -203,7 +220,7 @@ impl<'a> Fleet<'a> {
     }
 
     fn program(&self, member: &Member) -> Result<Program> {
-        let Surroundings { log_replicas, regions, mail, .. } = &self.surroundings;
+        let Surroundings { log_replicas, regions, mail, tokens, .. } = &self.surroundings;
         let log_replicas = log_replicas.to_string();
         let mut state_folder = None;
         let mut settings = Vec::new();
@@ -223,8 +240,11 @@ impl<'a> Fleet<'a> {
                 settings.push(("HEADWATER_TASK_REPLICAS", log_replicas));
                 settings.push(("HEADWATER_MAIL", mail.clone()));
                 settings.push(("HEADWATER_QUERY_URL", self.query_url()));
+                let token = tokens.as_ref().map(|tokens| tokens.task_worker.display().to_string());
+                settings.extend(token.map(|file| ("HEADWATER_QUERY_TOKEN_FILE", file)));
             }
         }
+        settings.extend(tokens.iter().flat_map(|tokens| tokens.issuer.settings()));
         let config = ServiceConfig {
             port: member.port,
             namespace: self.surroundings.namespace.clone(),
@@ -274,6 +294,11 @@ impl<'a> Fleet<'a> {
         self.supervisor.supervise(Tier::Service, running.named(EDGE));
         self.edge = Some(Edge { url, admin_url, upstreams });
         Ok(())
+    }
+
+    /// Who makes the tokens, if services ask for them.
+    pub fn issuer(&self) -> Option<&Issuer> {
+        self.surroundings.tokens.as_ref().map(|tokens| &tokens.issuer)
     }
 
     pub fn pids(&self) -> watch::Receiver<Pids> {

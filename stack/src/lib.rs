@@ -5,6 +5,7 @@
 //! [`servers`] and [`program`].
 
 pub mod control;
+pub mod issuer;
 pub mod scale;
 pub mod status;
 pub mod up;

@@ -1,9 +1,10 @@
-//! The program that `cargo run` starts: settings in, `up` or `status`, an error out.
+//! The program that `cargo run` starts: settings in, `up` or another command, an error out.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use stack::issuer::{self, Wanted};
 use stack::scale::Change;
 
 /// Headwater on this machine: fetches the servers, starts everything, loads the sample, stops it on Ctrl-C.
@@ -27,6 +28,14 @@ enum Command {
     Up(stack::up::Options),
     /// Show what a running stack runs where, and how each part is
     Status(Running),
+    /// Print a token that the services of a stack take that was started with --auth
+    Token {
+        #[command(flatten)]
+        stack: Running,
+
+        #[command(flatten)]
+        wanted: Wanted,
+    },
     /// Start or stop services of a running stack; clients of the edge do not notice
     Scale {
         #[command(flatten)]
@@ -55,6 +64,7 @@ async fn main() -> ExitCode {
         Some(Command::Scale { stack, changes }) => {
             stack::control::scale(&stack.data_dir, &changes, |progress| println!("{progress}")).await
         }
+        Some(Command::Token { stack, wanted }) => issuer::print_token(&stack.data_dir, &wanted),
         Some(Command::Up(options)) => stack::up::up(options).await,
         None => stack::up::up(cli.up).await,
     };

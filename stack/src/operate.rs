@@ -41,7 +41,7 @@ pub async fn run(
     let before_tasks = Scale { task_workers: 0, ..scale.clone() };
     fleet.scale_to(&before_tasks, async |_| ()).await?;
     screen::say(format!("answering after {:.1} s", started.elapsed().as_secs_f64()));
-    if load_sample(options, data, &fleet.endpoints()).await? {
+    if load_sample(options, data, &fleet).await? {
         screen::say(format!("sample loaded after {:.1} s", started.elapsed().as_secs_f64()));
     }
     fleet.scale_to(scale, async |_| ()).await?;
@@ -114,9 +114,9 @@ async fn rescale(
 }
 
 /// Whether there was anything to load.
-async fn load_sample(options: &Options, data: &DataFolder, endpoints: &Endpoints) -> Result<bool> {
+async fn load_sample(options: &Options, data: &DataFolder, fleet: &Fleet<'_>) -> Result<bool> {
     let Some(wanted) = options.sample() else { return Ok(false) };
-    let scraper = Scraper::new();
+    let (scraper, endpoints) = (Scraper::new(), &fleet.endpoints());
     let now = scraper.snapshot(endpoints).await;
     let events = now.events().context("the command-service does not tell its position in the log")?;
     let marker = Marker::new(data.path(), &options.namespace);
@@ -125,7 +125,9 @@ async fn load_sample(options: &Options, data: &DataFolder, endpoints: &Endpoints
     marker.begun(sample)?;
     let purchases = sample.purchases().await?;
     screen::say(format!("loading {} purchases through the command-service", purchases.len()));
-    load(&endpoints.command, purchases).await.context("the sample is not loaded; the next start goes on")?;
+    load(&endpoints.command, fleet.issuer(), purchases)
+        .await
+        .context("the sample is not loaded; the next start goes on")?;
     marker.loaded(sample)?;
     wait_for_views(&scraper, endpoints).await?;
     Ok(true)
@@ -148,20 +150,30 @@ fn welcome(endpoints: &Endpoints, data: &DataFolder, options: &Options) -> Strin
     let Endpoints { command, query, .. } = endpoints;
     let new = account_id(0);
     let shown = if options.sample().is_some() { account_id(SHOWN_CUSTOMER) } else { new };
+    let (token, header) = if options.auth { token(data, &new.to_string()) } else { Default::default() };
     format!(
         "\n{table}\n  data in {data}, logs in {logs}\n  emails {mail}\n\n\
-         Try:\n  \
-         curl -X POST {command}/accounts/{new}/register -H 'Idempotency-Key: try-1' \\\n    \
+         Try:\n{token}  \
+         curl -X POST {command}/accounts/{new}/register{header} -H 'Idempotency-Key: try-1' \\\n    \
          -H 'Content-Type: application/json' -d '{{\"email\":\"ada@example.org\",\"username\":\"ada\"}}'\n  \
-         curl '{query}/accounts/{shown}?fields=email,username'\n  \
-         curl '{query}/customers?sort=-spent_cents&limit=5'\n  \
-         curl {query}/daily_sales/1997-01-01\n\n\
+         curl{header} '{query}/accounts/{shown}?fields=email,username'\n  \
+         curl{header} '{query}/customers?sort=-spent_cents&limit=5'\n  \
+         curl{header} {query}/daily_sales/1997-01-01\n\n\
          Ctrl-C stops everything.\n",
         table = endpoints.table(),
         data = data.path().display(),
         logs = data.logs().display(),
         mail = mail(options, data),
     )
+}
+
+/// A line that gets a token, and how to send it.
+fn token(data: &DataFolder, subject: &str) -> (String, &'static str) {
+    let program = std::env::current_exe().map_or("stack".into(), |program| program.display().to_string());
+    let scopes = "account:register accounts:read:any customers:read:any daily_sales:read:any";
+    let data = data.path().display();
+    let line = format!("  TOKEN=$({program} token --data-dir {data} --sub {subject} --scope '{scopes}')\n");
+    (line, " -H \"Authorization: Bearer $TOKEN\"")
 }
 
 /// Where emails go, without any secret.

@@ -10,7 +10,8 @@ use crate::backing::Backing;
 use crate::control::Control;
 use crate::data_folder::DataFolder;
 use crate::endpoints::Endpoints;
-use crate::fleet::{Fleet, Standby, Surroundings, WantedPorts};
+use crate::fleet::{Fleet, Standby, Surroundings, Tokens, WantedPorts};
+use crate::issuer::Issuer;
 use crate::sample::Sample;
 use crate::scale::{INSTANCES_MAX, Scale, Service};
 use crate::stop::Stop;
@@ -51,6 +52,10 @@ pub struct Options {
     /// Nodes of NATS; with several, each stream has three copies
     #[arg(long, value_name = "1|3|5", default_value_t = 1, value_parser = nats_nodes)]
     pub nats_nodes: usize,
+
+    /// Ask for tokens in all services, signed with a key of this data folder; `stack token` makes one
+    #[arg(long)]
+    pub auth: bool,
 
     /// Port of the edge, which is there when more than one service takes commands or queries
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
@@ -150,6 +155,7 @@ pub async fn up(options: Options) -> Result<()> {
     let data = DataFolder::lock(&options.data_dir)?;
     // Whatever ran on this folder before does not run any more.
     Endpoints::remove(data.path());
+    Issuer::close(data.path());
     let mut supervisor = Supervisor::new();
     let outcome = tokio::select! {
         biased;
@@ -169,6 +175,7 @@ async fn run(options: &Options, scale: &Scale, data: &DataFolder, supervisor: &m
     let started = Instant::now();
     let control = Control::open(data.path());
     let backing = Backing::start(options, data, binaries).await?;
+    let tokens = if options.auth { Some(Tokens::open(data.path())?) } else { None };
     let surroundings = Surroundings {
         binaries,
         namespace: options.namespace.clone(),
@@ -185,6 +192,7 @@ async fn run(options: &Options, scale: &Scale, data: &DataFolder, supervisor: &m
         regions: options.regions.clone(),
         mail: options.mail_target(data),
         ports: options.ports(),
+        tokens,
     };
     let servers = backing.supervise(supervisor, &options.regions[0]);
     let fleet = Fleet::new(surroundings, data, supervisor, servers);

@@ -1,6 +1,6 @@
 //! The settings of the task-worker; `--help` is their reference.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use anyhow::{bail, ensure};
 use clap::{Args, Parser, builder::RangedU64ValueParser};
@@ -39,6 +39,11 @@ pub struct Config {
     /// URL of the query-service, where addresses are looked up.
     #[arg(long, env = "HEADWATER_QUERY_URL", default_value = "http://127.0.0.1:8082")]
     pub query_url: Url,
+
+    /// File with the token that the query-service asks for, if it does; read again for each look-up, so that a new token
+    /// may take its place at any time.
+    #[arg(long, env = "HEADWATER_QUERY_TOKEN_FILE", value_name = "FILE")]
+    pub query_token_file: Option<PathBuf>,
 
     /// Servers that keep a copy of the tasks, if their streams have yet to be created; 1, or 3 or 5 in a cluster.
     #[arg(long, env = "HEADWATER_TASK_REPLICAS", default_value_t = 1,

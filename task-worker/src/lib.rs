@@ -68,6 +68,8 @@ pub async fn serve(
     let starts = config.starts(policies)?;
     let mailer = Mailer::new(&config.mail, policies.iter().map(|policy| policy.name))?;
     tracing::info!(mail = %mailer, "where emails go");
+    let rows =
+        Rows::new(config.query_url, config.query_token_file.filter(|file| !file.as_os_str().is_empty()))?;
     let namespace = config.service.namespace.clone();
     let client =
         nats::connect(&config.service.nats, "task-worker").await.context("the URL of NATS cannot be used")?;
@@ -94,7 +96,7 @@ pub async fn serve(
     };
     let attempts = Attempts {
         queue: queue.clone(),
-        effects: Arc::new(Effects { mailer, rows: Rows::new(config.query_url)?, log: log.clone(), policies }),
+        effects: Arc::new(Effects { mailer, rows, log: log.clone(), policies }),
         breaker: Breaker::default(),
         metrics,
         attempts_max: config.attempts_max,

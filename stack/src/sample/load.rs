@@ -12,14 +12,23 @@ use tokio::time::{sleep, timeout};
 
 use super::Purchase;
 use crate::http;
+use crate::issuer::Issuer;
 use crate::progress::Progress;
 
 /// How long the import may be without a result before the load gives up; enough to restart a server.
 const PATIENCE: Duration = Duration::from_secs(60);
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// Sends all purchases in the order in which they happened; a customer's first one registers them.
-pub async fn load(command_service: &str, mut purchases: Vec<Purchase>) -> Result<()> {
+/// What a token has to allow that is for this import.
+const SCOPES: &str = "account:register:any order:place:any";
+
+/// Sends all purchases in the order in which they happened; a customer's first one registers them. With a token, if
+/// there is an issuer of some.
+pub async fn load(
+    command_service: &str,
+    issuer: Option<&Issuer>,
+    mut purchases: Vec<Purchase>,
+) -> Result<()> {
     purchases.sort_by_key(|purchase| purchase.date);
     let mut registered = HashSet::new();
     let mut lines = Vec::new();
@@ -34,6 +43,8 @@ pub async fn load(command_service: &str, mut purchases: Vec<Purchase>) -> Result
     let (mut accepted, mut last_accepted) = (0, Instant::now());
     loop {
         let import = http::client().post(&url).header(header::CONTENT_TYPE, "application/x-ndjson");
+        let import =
+            issuer.iter().fold(import, |import, issuer| import.bearer_auth(issuer.own_token(SCOPES)));
         let outcome = match timeout(PATIENCE, import.body(lines[accepted..].concat()).send()).await {
             Ok(Ok(answer)) => {
                 let advance = || {

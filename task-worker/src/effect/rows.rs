@@ -1,8 +1,12 @@
 //! Looks rows up as clients do: narrow, from the query-service.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use reqwest::{Client, StatusCode, Url};
+use anyhow::Context as _;
+use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use serde_json::{Map, Value};
 
 use super::EffectError;
@@ -17,11 +21,26 @@ pub type Row = Map<String, Value>;
 pub struct Rows {
     client: Client,
     url: Url,
+    /// Where the token is, if one is needed.
+    token_file: Option<PathBuf>,
 }
 
 impl Rows {
-    pub fn new(url: Url) -> anyhow::Result<Self> {
-        Ok(Self { client: Client::builder().timeout(TIMEOUT).build()?, url })
+    /// An error if there is no token where there should be one.
+    pub fn new(url: Url, token_file: Option<PathBuf>) -> anyhow::Result<Self> {
+        if let Some(file) = &token_file {
+            std::fs::read_to_string(file).with_context(|| unreadable(file))?;
+        }
+        Ok(Self { client: Client::builder().timeout(TIMEOUT).build()?, url, token_file })
+    }
+
+    /// As it is now: whoever issues it puts a new one there before it expires.
+    async fn token(&self) -> Result<Option<String>, EffectError> {
+        let Some(file) = &self.token_file else { return Ok(None) };
+        let token = tokio::fs::read_to_string(file).await;
+        let token =
+            token.map_err(|error| EffectError::Unavailable(format!("{}: {error}", unreadable(file))))?;
+        Ok(Some(token.trim().to_owned()))
     }
 
     /// Some columns of a row, as it is at `position` or later; none if there is no such row.
@@ -44,11 +63,19 @@ impl Rows {
             .get(url)
             .header("Min-Position", position)
             .header("Prefer", format!("wait={WAIT_SECONDS}"));
+        let request = self.token().await?.into_iter().fold(request, RequestBuilder::bearer_auth);
         let not_now = |error: reqwest::Error| EffectError::NotNow(format!("the query-service: {error}"));
         let answer = request.send().await.map_err(not_now)?;
         match answer.status() {
             StatusCode::OK => answer.json().await.map(Some).map_err(not_now),
             StatusCode::NOT_FOUND => Ok(None),
+            // The next token may be taken; no task is lost for want of one.
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                let detail = "--query-token-file has to name a token that may read the view";
+                Err(EffectError::Unavailable(format!(
+                    "the query-service answers {status} for {view}: {detail}"
+                )))
+            }
             status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
                 Err(EffectError::NotNow(format!("the query-service answers {status}")))
             }
@@ -57,4 +84,8 @@ impl Rows {
             }
         }
     }
+}
+
+fn unreadable(file: &Path) -> String {
+    format!("the token for the query-service cannot be read from {} (--query-token-file)", file.display())
 }

@@ -41,7 +41,6 @@ pub struct Url {
 impl Source {
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         let Some((scheme, _)) = text.split_once("://") else {
-            ensure!(!text.is_empty(), "--auth-jwks is empty; expected a file or a URL");
             return Ok(Self::File(text.into()));
         };
         let uri: Uri = text.parse().context("--auth-jwks is no URL")?;

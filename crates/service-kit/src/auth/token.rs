@@ -35,13 +35,16 @@ pub struct Token {
 }
 
 /// The claims that are read here (RFC 7519 §4.1, RFC 8693 §4.2).
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Claims {
     sub: String,
     /// Seconds, which may have a fraction.
     exp: f64,
-    #[serde(default)]
     scope: String,
+    /// The library would take a list of them.
+    #[serde(rename = "iss")]
+    _issuer: String,
 }
 
 pub struct Tokens {
@@ -127,7 +130,7 @@ impl Tokens {
 
 impl Token {
     fn new(claims: Claims, leeway: Duration) -> Result<Self, Refused> {
-        let Claims { sub, exp, scope } = claims;
+        let Claims { sub, exp, scope, .. } = claims;
         let is_readable = (1..=SUBJECT_BYTES_MAX).contains(&sub.len()) && !sub.contains(char::is_control);
         if !is_readable {
             let expected = format!("expected 1 to {SUBJECT_BYTES_MAX} bytes without control characters");
