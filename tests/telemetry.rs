@@ -207,7 +207,7 @@ async fn a_query_is_traced_to_the_database_and_not_further_than_the_cache() {
     assert_eq!(request.attribute("headwater.cache").as_deref(), Some("hit"));
     assert_eq!(watched.collector.trace(&second.trace).len(), 1);
     // A context that is not valid is none, and this service begins no traces by itself here.
-    assert_eq!(watched.collector.trace(&untraced.trace).len(), 0);
+    assert!(!watched.collector.spans().iter().any(|span| span.of.name.starts_with("POST ")));
 
     until("measures have come", async || {
         let has = |service, name| watched.collector.has_metric(service, name);
