@@ -68,8 +68,15 @@ impl Site {
 
     /// Starts the command-service and waits until it is ready.
     pub async fn command_service(&self) -> Result<Service> {
+        self.command_service_with(&[]).await
+    }
+
+    /// The same with settings.
+    pub async fn command_service_with(&self, settings: &[(&'static str, &str)]) -> Result<Service> {
         let replicas = self.replicas().to_string();
-        self.service(COMMAND_SERVICE, None, &[("HEADWATER_LOG_REPLICAS", &replicas)]).await
+        let settings: Vec<_> =
+            settings.iter().copied().chain([("HEADWATER_LOG_REPLICAS", replicas.as_str())]).collect();
+        self.service(COMMAND_SERVICE, None, &settings).await
     }
 
     /// Starts a Postgres as the stack does.

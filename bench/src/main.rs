@@ -12,6 +12,7 @@ mod reads;
 mod rebuild;
 mod replay;
 mod tasks;
+mod telemetry;
 
 mod bare;
 mod contestants;
@@ -93,6 +94,8 @@ enum Benchmark {
     Replay(replay::Options),
     /// Tasks: how fast they are done, that they wait while there is load, and that registering waits for none
     Tasks(tasks::Options),
+    /// What it costs to send traces, metrics and logs to a collector
+    Telemetry(telemetry::Options),
 }
 
 fn main() -> ExitCode {
@@ -147,5 +150,6 @@ async fn measure(benchmark: Benchmark) -> Result<Report> {
         Benchmark::Reads(options) => reads::measure(options).await,
         Benchmark::Replay(options) => replay::measure(options).await,
         Benchmark::Tasks(options) => tasks::measure(options).await,
+        Benchmark::Telemetry(options) => telemetry::measure(options).await,
     }
 }

@@ -8,6 +8,7 @@ use std::{
 use anyhow::Context as _;
 use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use serde_json::{Map, Value};
+use service_kit::trace::{self, TRACEPARENT};
 
 use super::EffectError;
 
@@ -58,12 +59,15 @@ impl Rows {
             .pop_if_empty()
             .extend([view, key]);
         url.query_pairs_mut().append_pair("fields", &columns.join(","));
-        let request = self
+        let mut request = self
             .client
             .get(url)
             .header("Min-Position", position)
             .header("Prefer", format!("wait={WAIT_SECONDS}"));
-        let request = self.token().await?.into_iter().fold(request, RequestBuilder::bearer_auth);
+        let mut request = self.token().await?.into_iter().fold(request, RequestBuilder::bearer_auth);
+        if let Some(span) = trace::current() {
+            request = request.header(TRACEPARENT, trace::traceparent(&span));
+        }
         let not_now = |error: reqwest::Error| EffectError::NotNow(format!("the query-service: {error}"));
         let answer = request.send().await.map_err(not_now)?;
         match answer.status() {
