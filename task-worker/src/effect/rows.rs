@@ -59,7 +59,7 @@ impl Rows {
             .pop_if_empty()
             .extend([view, key]);
         url.query_pairs_mut().append_pair("fields", &columns.join(","));
-        let mut request = self
+        let request = self
             .client
             .get(url)
             .header("Min-Position", position)
