@@ -65,6 +65,8 @@ impl Options {
 pub enum Part {
     /// Two fields of rows that are asked for again and again, beside a handler that always gives the same answer
     Hot,
+    /// The same with a token in every request, beside without any
+    Tokens,
     /// Two fields of any row, without a cache, beside pgbench
     Uniform,
     /// Lists, from the cache and without one
@@ -76,7 +78,7 @@ pub enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 5] = [Self::Hot, Self::Uniform, Self::Lists, Self::Updates, Self::Memory];
+    const ALL: [Self; 6] = [Self::Hot, Self::Tokens, Self::Uniform, Self::Lists, Self::Updates, Self::Memory];
 }
 
 pub async fn measure(options: Options) -> Result<Report> {

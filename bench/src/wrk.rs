@@ -31,8 +31,17 @@ pub struct Wrk {
     strength: Strength,
 }
 
-/// The requests of a load, in a file.
-pub struct Paths(PathBuf);
+/// The requests of a load, in a file, and the token that all of them come with.
+pub struct Paths {
+    file: PathBuf,
+    token: Option<String>,
+}
+
+impl Paths {
+    pub fn with_token(&self, token: String) -> Self {
+        Self { file: self.file.clone(), token: Some(token) }
+    }
+}
 
 /// What the script tells in the end.
 #[derive(Debug, Deserialize)]
@@ -68,7 +77,7 @@ impl Wrk {
         let text: String = paths.into_iter().flat_map(|path| [path, "\n"]).collect();
         ensure!(!text.is_empty(), "there is nothing to ask for");
         fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
-        Ok(Paths(file))
+        Ok(Paths { file, token: None })
     }
 
     /// Asks a service for these paths. What comes before is measured, too, and not told.
@@ -101,7 +110,10 @@ impl Wrk {
         let mut wrk = Command::new("wrk");
         wrk.arg(format!("-t{}", self.strength.threads)).arg(format!("-c{}", self.strength.connections));
         wrk.arg(format!("-d{seconds}s")).arg("-s").arg(self.script());
-        wrk.arg(format!("http://{service}")).arg("--").arg(&paths.0);
+        if let Some(token) = &paths.token {
+            wrk.arg("-H").arg(format!("Authorization: Bearer {token}"));
+        }
+        wrk.arg(format!("http://{service}")).arg("--").arg(&paths.file);
         let output = programs::output("wrk", wrk).await?;
         let told = output.lines().rfind(|line| line.starts_with('{')).context("wrk told nothing")?;
         serde_json::from_str(told).with_context(|| format!("wrk told `{told}`"))

@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use coherence::check;
 use event_log::EventLog;
 use sqlx::{Connection as _, PgConnection};
+use stack::issuer::Issuer;
 use stack::servers::Postgres;
 use tempfile::TempDir;
 
@@ -23,6 +24,8 @@ use crate::wrk::{Paths, Wrk};
 
 const HEADWATER: &str = "headwater";
 const UNCACHED: &str = "headwater, no cache";
+const WITH_TOKEN: &str = "headwater, with a token";
+const WITHOUT_TOKEN: &str = "headwater, without a token";
 const BARE: &str = "bare handler";
 const STANDBY: &str = "headwater, standby";
 const STANDBY_STOPPED: &str = "headwater, standby stands still";
@@ -36,6 +39,8 @@ const CHANGING: &str = "rows that change";
 /// As the service has it unless told otherwise.
 const CACHE_MIB: u64 = 256;
 const COMMANDS_PER_SECOND: u32 = 500;
+/// Longer than a run takes.
+const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 
 pub struct Arena<'a> {
     shop: &'a Shop,
@@ -81,6 +86,7 @@ impl<'a> Arena<'a> {
         for part in &options.parts {
             match part {
                 Part::Hot => self.hot(&mut run, ours_first).await?,
+                Part::Tokens => self.tokens(&mut run, ours_first).await?,
                 Part::Uniform => self.uniform(&mut run, ours_first, options.seconds).await?,
                 Part::Lists => self.lists(&mut run).await?,
                 Part::Updates => self.updates(&mut run, options).await?,
@@ -93,7 +99,7 @@ impl<'a> Arena<'a> {
 
     async fn hot(&self, run: &mut Run, ours_first: bool) -> Result<()> {
         let service = self.shop.query_service(CACHE_MIB).await?;
-        self.are_there(&service).await?;
+        self.are_there(&service, None).await?;
         let bare = self.shop.site.static_service(&self.answer).await?;
         let ours = || self.wrk.run(HEADWATER, HOT, service.address, &self.hot);
         let theirs = || self.wrk.run(BARE, HOT, bare.address, &self.hot);
@@ -102,9 +108,27 @@ impl<'a> Arena<'a> {
         Ok(())
     }
 
+    async fn tokens(&self, run: &mut Run, ours_first: bool) -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let issuer = Issuer::open(folder.path())?;
+        let token = issuer.token("reader", "accounts:read:any", TOKEN_LIFE);
+        let settings = issuer.settings();
+        let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let asking = self.shop.query_service_with(CACHE_MIB, &settings).await?;
+        let open = self.shop.query_service(CACHE_MIB).await?;
+        self.are_there(&asking, Some(&token)).await?;
+        self.are_there(&open, None).await?;
+        let hot = self.hot.with_token(token);
+        let with = || self.wrk.run(WITH_TOKEN, HOT, asking.address, &hot);
+        let without = || self.wrk.run(WITHOUT_TOKEN, HOT, open.address, &self.hot);
+        let times = in_turn(run, ours_first, with, without).await?;
+        run.figures.insert(Figure::TokensTimesNone, times);
+        Ok(())
+    }
+
     async fn uniform(&self, run: &mut Run, ours_first: bool, seconds: u32) -> Result<()> {
         let service = self.shop.query_service(0).await?;
-        self.are_there(&service).await?;
+        self.are_there(&service, None).await?;
         let ours = || self.wrk.run(UNCACHED, ANY_ROW, service.address, &self.any_row);
         let theirs = || pgbench::read(&self.shop.postgres, ANY_ROW, seconds);
         let times = in_turn(run, ours_first, ours, theirs).await?;
@@ -180,11 +204,12 @@ impl<'a> Arena<'a> {
     }
 
     /// Asks for each of the hot rows once, which must be there, and keeps one of the answers.
-    async fn are_there(&self, service: &Service) -> Result<()> {
+    async fn are_there(&self, service: &Service, token: Option<&str>) -> Result<()> {
+        let header = token.map_or(String::new(), |token| format!("Authorization: Bearer {token}\r\n"));
         let mut connection = Connection::open(service.address).await?;
         let mut request = Request::default();
         for path in self.narrow.iter().take(paths::HOT) {
-            request.get(path, format_args!(""));
+            request.get(path, format_args!("{header}"));
             let answer = connection.call(&request).await?;
             ensure!(answer.status == 200, "{path}: {}", String::from_utf8_lossy(answer.body));
         }

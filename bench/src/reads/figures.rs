@@ -14,6 +14,7 @@ pub struct Run {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Figure {
     HotTimesBare,
+    TokensTimesNone,
     UniformTimesPgbench,
     HitRatio,
     HitRatioWithoutStandby,
@@ -28,8 +29,9 @@ const SHARE_OF_BARE: f64 = 0.7;
 const TIMES_PGBENCH: f64 = 1.0;
 
 impl Figure {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::HotTimesBare,
+        Self::TokensTimesNone,
         Self::UniformTimesPgbench,
         Self::HitRatio,
         Self::HitRatioWithoutStandby,
@@ -43,6 +45,7 @@ impl Figure {
     fn name(self) -> &'static str {
         match self {
             Self::HotTimesBare => "hot narrow rows: reads/s, times those of the bare handler",
+            Self::TokensTimesNone => "hot narrow rows with a token: reads/s, times those without",
             Self::UniformTimesPgbench => "any row, no cache: reads/s, times those of pgbench",
             Self::HitRatio => "rows that change: share of reads by key that the cache answers",
             Self::HitRatioWithoutStandby => "the same while the standby stands still",

@@ -64,7 +64,14 @@ impl Shop {
 
     /// A query-service without or with a cache, in mebibytes.
     pub async fn query_service(&self, cache_mib: u64) -> Result<Service> {
-        self.site.query_service(self.postgres.url(), &[(CACHE, &cache_mib.to_string())]).await
+        self.query_service_with(cache_mib, &[]).await
+    }
+
+    /// The same with more settings.
+    pub async fn query_service_with(&self, cache_mib: u64, more: &[(&'static str, &str)]) -> Result<Service> {
+        let cache_mib = cache_mib.to_string();
+        let settings: Vec<_> = [(CACHE, &*cache_mib)].into_iter().chain(more.iter().copied()).collect();
+        self.site.query_service(self.postgres.url(), &settings).await
     }
 
     /// A query-service that reads from a standby first.
