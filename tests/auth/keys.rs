@@ -1,18 +1,34 @@
 //! Keys that come, go, and cannot be had.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
+use clap::Parser;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
 use reqwest::StatusCode;
+use service_kit::Shutdown;
+use stack::servers::temporary_folder;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
 };
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{self, pki_types::PrivatePkcs8KeyDer},
+};
+use uuid::Uuid;
 
-use super::issuer::{Key, claims, flags, key_set};
-use crate::harness::{Call, Place, Servers, Service, until};
+use super::issuer::{AUDIENCE, ISSUER, Key, claims, flags, key_set};
+use crate::{
+    harness::{Call, Place, Servers, Service, until},
+    instance::Instance,
+};
 
 /// An issuer's page of keys, that counts who looks at it.
 #[derive(Clone)]
@@ -135,11 +151,65 @@ async fn a_key_that_is_not_known_is_looked_for_but_not_for_every_token() {
     page.publish(&[&old, &new]);
     let by_new = new.token(&claims("ada", ""));
     until("the new key is found", async || {
-        let unknown = Key::ed25519(&uuid::Uuid::now_v7().to_string());
+        let unknown = Key::ed25519(&Uuid::now_v7().to_string());
         assert!(!gate.takes(&unknown.token(&claims("eve", ""))).await);
         gate.takes(&by_new).await
     })
     .await;
     // At the start, and for a token with an unknown key; the next may come some seconds later.
     assert_eq!(page.looks(), 2);
+}
+
+/// A page of keys over TLS, whose certificate nobody vouches for but the file beside it.
+async fn encrypted(keys: &[&Key], certificate: &Path) -> String {
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(certificate, cert.pem()).unwrap();
+    let private = PrivatePkcs8KeyDer::from(signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config =
+        config.unwrap().with_no_client_auth().with_single_cert(vec![cert.der().clone()], private.into());
+    let acceptor = TlsAcceptor::from(Arc::new(config.unwrap()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}/keys", listener.local_addr().unwrap().port());
+    let keys = key_set(keys.iter().copied());
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{keys}", keys.len());
+    tokio::spawn(async move {
+        loop {
+            // Whoever does not trust us goes away again. The connection ends without a farewell, as many do.
+            if let Ok(mut stream) = acceptor.accept(listener.accept().await.unwrap().0).await {
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+                let _ = stream.flush().await;
+            }
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn keys_come_encrypted_from_whom_the_machine_trusts() {
+    let key = Key::ed25519("a");
+    let place = Place::with(Servers::shared().await, format!("t{}", Uuid::now_v7().simple()), String::new());
+    let folder = temporary_folder().unwrap();
+    let certificate = folder.path().join("authority.pem");
+    let url = encrypted(&[&key], &certificate).await;
+
+    let ours = ["service", "--database-url", "postgres://nobody@127.0.0.1:1/none"].map(str::to_owned);
+    let config = query_service::Config::parse_from(ours.into_iter().chain(flags(&url)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let refused = query_service::serve(listener, config, Shutdown::new()).await.unwrap_err();
+    assert!(format!("{refused:#}").contains("certificate"), "{refused:#}");
+
+    let settings = vec![
+        ("HEADWATER_AUTH_JWKS", url.into()),
+        ("HEADWATER_AUTH_ISSUER", ISSUER.into()),
+        ("HEADWATER_AUTH_AUDIENCE", AUDIENCE.into()),
+        ("SSL_CERT_FILE", certificate.into()),
+    ];
+    let service = Instance::start_with(&place, &folder.path().join("state"), settings).await;
+    let close = reqwest::Client::new().post(format!("{}/accounts/{}/close", service.url, Uuid::now_v7()));
+    let answer = Call::new(close).token(&key.token(&claims("ada", "account:close:any"))).send().await;
+    assert_eq!(answer.problem(), (404, "account-not-registered"));
+    service.stop().await;
 }

@@ -106,11 +106,14 @@ impl Url {
         tokio::select! {
             biased;
             answer = &mut asking => answer,
-            // With the end of the connection comes the end of the answer, or an error.
-            ended = connection => {
-                ended?;
-                asking.await
-            }
+            // The answer may be whole however the connection ended: not every server says that it closes it.
+            ended = connection => match asking.await {
+                Ok(answer) => Ok(answer),
+                Err(error) => {
+                    ended?;
+                    Err(error)
+                }
+            },
         }
     }
 }
