@@ -1,7 +1,5 @@
 //! Who may do what: real tokens, made here, and services that ask for them.
 
-mod issuer;
-
 mod attacks;
 mod beyond_loopback;
 mod keys;

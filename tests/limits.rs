@@ -284,12 +284,12 @@ async fn a_client_that_sends_too_much_is_refused_until_it_has_waited_and_nobody_
 #[tokio::test]
 async fn a_client_is_known_by_its_token_wherever_it_is() {
     let (place, issuer) = (Place::new(Servers::shared().await).await, Issuer::new());
-    let settings = issuer.settings();
-    let flags: Vec<&str> = settings.iter().map(String::as_str).chain(FLAGS).collect();
+    let flags = issuer.flags();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).chain(FLAGS).collect();
     let service = Bounded::query_service(&place, &flags).await;
     let ask = async |subject: &str, number: usize| {
         let call = service.get("/accounts").header("X-Forwarded-For", format!("203.0.113.{number}"));
-        call.header("Authorization", issuer.token(subject, "accounts:read:any")).send().await
+        call.token(&issuer.token(subject, "accounts:read:any")).send().await
     };
     let refused = refusals(async |number| ask("ada", number).await).await;
     assert_eq!(refused[0].problem(), (429, "rate-limited"));

@@ -49,6 +49,7 @@ mod refusals;
 mod replaying;
 mod roles;
 mod sample;
+mod secrets;
 mod seeking;
 mod stack_process;
 mod stack_scale;

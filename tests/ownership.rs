@@ -28,8 +28,8 @@ struct Visitor<'a> {
 
 async fn query_service(place: &Place, issuer: &Issuer) -> Service {
     let nats = place.servers.nats.url_as("query-service");
-    let settings = issuer.settings();
-    place.query_service_with(&nats, &settings.each_ref().map(String::as_str)).await
+    let flags = issuer.flags();
+    place.query_service_with(&nats, &flags.iter().map(String::as_str).collect::<Vec<_>>()).await
 }
 
 impl Shop {
@@ -68,8 +68,7 @@ impl<'a> Visitor<'a> {
     }
 
     fn ask(&self, path: &str) -> Call {
-        let request = self.http.get(format!("{}{path}", self.queries.url));
-        Call::new(request.header("Authorization", &self.token))
+        Call::new(self.http.get(format!("{}{path}", self.queries.url))).token(&self.token)
     }
 
     /// On a busy machine a connection to the database may be long in coming.
@@ -205,10 +204,7 @@ async fn a_stream_holds_the_owners_rows_and_tells_nothing_of_others() {
     visitor.get_from(position, "/orders").await;
     let open = async |path: &str| {
         Stream::with(
-            visitor
-                .http
-                .get(format!("{}{path}", shop.world.queries.url))
-                .header("Authorization", &visitor.token),
+            visitor.http.get(format!("{}{path}", shop.world.queries.url)).bearer_auth(&visitor.token),
         )
         .await
     };

@@ -578,8 +578,9 @@ async fn a_log_that_is_replaced_while_it_is_followed_is_noticed_and_the_views_re
         log.replace().await;
         log = written(&place, now).await;
         until("the projector says what is wrong with every view", async || {
-            let text = get(&health).await.text;
-            text.matches("replaced or lost its end").count() == ALL.len()
+            let answer = get(&health).await.body;
+            let reasons = answer["detail"].as_str().unwrap_or_default();
+            reasons.matches("replaced or lost its end").count() == ALL.len()
         })
         .await;
         let old = rows(&place, &format!("select sum(orders) from {}", table_in_use(&place).await)).await;

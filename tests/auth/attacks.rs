@@ -4,8 +4,10 @@ use reqwest::StatusCode;
 use ring::hmac;
 use serde_json::{Value, json};
 
-use super::issuer::{Issuer, Key, claims, key_set, now, signed};
-use crate::harness::{Answer, Call, Place, Servers, Service, until};
+use crate::{
+    harness::{Answer, Call, Place, Servers, Service, until},
+    issuer::{Issuer, Key, claims, key_set, now, signed},
+};
 
 /// A query-service that asks for tokens. Its catalog is for everybody who has one.
 struct Gate {

@@ -5,8 +5,10 @@ use reqwest::StatusCode;
 use service_kit::Shutdown;
 use tokio::net::TcpListener;
 
-use super::issuer::{Issuer, flags};
-use crate::harness::{Call, Place, Servers, until};
+use crate::{
+    harness::{Call, Place, Servers, until},
+    issuer::{Issuer, flags},
+};
 
 const DATABASE: [&str; 2] = ["--database-url", "postgres://nobody@127.0.0.1:1/none"];
 

@@ -24,10 +24,10 @@ use tokio_rustls::{
 };
 use uuid::Uuid;
 
-use super::issuer::{AUDIENCE, ISSUER, Key, claims, flags, key_set};
 use crate::{
     harness::{Call, Place, Servers, Service, until},
     instance::Instance,
+    issuer::{AUDIENCE, ISSUER, Key, claims, flags, key_set},
 };
 
 /// An issuer's page of keys, that counts who looks at it.

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use stack::servers::temporary_folder;
 use uuid::Uuid;
 
-use super::issuer::Issuer;
 use crate::{
     harness::{Answer, Call, Place, Servers, World},
     instance::{Instance, writer},
+    issuer::Issuer,
 };
 
 const CUSTOMER: &str = "account:register account:change-email account:close order:place order:cancel";

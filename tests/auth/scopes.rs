@@ -10,8 +10,10 @@ use stack::{
 };
 use uuid::Uuid;
 
-use super::issuer::{Issuer, claims, now};
-use crate::harness::{Answer, Call, Place, Servers, World, until};
+use crate::{
+    harness::{Answer, Call, Place, Servers, World, until},
+    issuer::{Issuer, claims, now},
+};
 
 async fn world(issuer: &Issuer) -> World {
     World::at(Place::new(Servers::shared().await).await.told(issuer.flags())).await
@@ -58,14 +60,6 @@ async fn each_service_asks_for_the_scope_of_what_is_done() {
     for path in ["/views", "/quarantine"] {
         assert_eq!(projector(path).token(&all).send().await.status, StatusCode::OK, "{path}");
     }
-}
-
-#[tokio::test]
-async fn a_view_is_not_shown_to_those_who_may_see_their_own_rows_only() {
-    let issuer = Issuer::new();
-    let world = world(&issuer).await;
-    let own = issuer.token("ada", "accounts:read");
-    lacks(&world.get("/accounts").token(&own).send().await, "accounts:read:any");
 }
 
 #[tokio::test]

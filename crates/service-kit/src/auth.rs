@@ -3,7 +3,7 @@
 //!
 //! The frame asks [`Auth`] once a request; what the routes then see is the [`Caller`], and how far it
 //! [reaches](Caller::reach). Without keys anyone may do anything, which is why a service then listens on loopback
-//! alone, unless it is told that something before it looks at its callers.
+//! alone.
 
 mod args;
 mod caller;
@@ -50,7 +50,7 @@ impl Auth {
     /// beyond loopback and nobody is asked for a token.
     pub async fn start(args: &AuthArgs, address: SocketAddr, shutdown: Shutdown) -> anyhow::Result<Self> {
         let Some(rules) = args.rules()? else {
-            args.check_open(address)?;
+            args::check_open(address)?;
             return Ok(Self::off());
         };
         ring_provider::install();
@@ -69,11 +69,7 @@ impl Auth {
     pub(crate) fn at(&self, address: SocketAddr) -> anyhow::Result<Self> {
         let is_here = address.ip().is_loopback();
         match &self.0 {
-            None if !is_here => anyhow::bail!(
-                "{address} can be reached from other machines, and no token would be asked for: give --auth-jwks with \
-                 --auth-issuer and --auth-audience, or an address on 127.0.0.1"
-            ),
-            None => Ok(Self::off()),
+            None => args::check_open(address).map(|()| Self::off()),
             Some(checks) => {
                 let tokens = checks.tokens.clone();
                 Ok(Self(Some(Arc::new(Checks { tokens, metrics_are_open: is_here }))))

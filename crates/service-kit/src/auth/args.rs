@@ -30,11 +30,6 @@ pub struct AuthArgs {
     #[arg(long, env = "HEADWATER_AUTH_LEEWAY_SECONDS", default_value = "30", value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(0..=300))]
     pub auth_leeway_seconds: u64,
-
-    /// Listen beyond loopback without asking for tokens, because something before the service, such as a network
-    /// policy or a gateway, decides who gets through to it.
-    #[arg(long, env = "HEADWATER_AUTH_ELSEWHERE")]
-    pub auth_elsewhere: bool,
 }
 
 /// What a token has to be like.
@@ -67,17 +62,16 @@ impl AuthArgs {
             leeway: Duration::from_secs(self.auth_leeway_seconds),
         }))
     }
+}
 
-    /// Without tokens only this machine may ask, unless it was said who else sees to that.
-    pub(super) fn check_open(&self, address: SocketAddr) -> anyhow::Result<()> {
-        ensure!(
-            address.ip().is_loopback() || self.auth_elsewhere,
-            "{address} can be reached from other machines, and no token would be asked for: give --auth-jwks with \
-             --auth-issuer and --auth-audience, or listen on 127.0.0.1; if something before this service decides who \
-             gets through to it, say --auth-elsewhere"
-        );
-        Ok(())
-    }
+/// Without tokens only this machine may ask.
+pub(super) fn check_open(address: SocketAddr) -> anyhow::Result<()> {
+    ensure!(
+        address.ip().is_loopback(),
+        "{address} can be reached from other machines, and no token would be asked for: give --auth-jwks with \
+         --auth-issuer and --auth-audience, or listen on 127.0.0.1"
+    );
+    Ok(())
 }
 
 /// An empty variable of the environment is none.
@@ -125,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn without_tokens_only_loopback_is_listened_at_unless_somebody_else_looks_at_callers() {
+    fn without_tokens_only_loopback_is_listened_at() {
         for (address, is_safe) in [
             ("127.0.0.1:1", true),
             ("127.9.9.9:1", true),
@@ -135,9 +129,7 @@ mod tests {
             ("192.168.1.1:1", false),
             ("[::ffff:127.0.0.1]:1", false),
         ] {
-            let check = |flags: &[&str]| parse(flags).unwrap().check_open(address.parse().unwrap()).is_ok();
-            assert_eq!(check(&[]), is_safe, "{address}");
-            assert!(check(&["--auth-elsewhere"]), "{address}");
+            assert_eq!(check_open(address.parse().unwrap()).is_ok(), is_safe, "{address}");
         }
     }
 }

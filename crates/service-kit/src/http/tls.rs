@@ -56,9 +56,7 @@ impl Tls {
         let (Some(certificate), Some(key)) = (&args.tls_certificate, &args.tls_key) else { return Ok(None) };
         let files = Files { certificate: certificate.clone(), key: key.clone() };
         let provider = Arc::new(ring::default_provider());
-        let identity = Arc::new(Identity {
-            shown: RwLock::new(Arc::new(files.read(&provider)?)),
-        });
+        let identity = Arc::new(Identity { shown: RwLock::new(Arc::new(files.read(&provider)?)) });
         let mut config = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
@@ -87,7 +85,8 @@ impl Files {
         let Self { certificate, key } = self;
         let chain: Result<Vec<CertificateDer<'static>>, _> =
             CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
-        let chain = chain.with_context(|| format!("cannot read the certificate {}", certificate.display()))?;
+        let chain =
+            chain.with_context(|| format!("cannot read the certificate {}", certificate.display()))?;
         ensure!(!chain.is_empty(), "{} has no certificate", certificate.display());
         let private = PrivateKeyDer::from_pem_file(key)
             .with_context(|| format!("cannot read the private key {}", key.display()))?;
@@ -162,11 +161,7 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Encrypted(stream) => Pin::new(stream).poll_write(context, bytes),
