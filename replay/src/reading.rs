@@ -67,7 +67,7 @@ impl From<&Source> for Source {
 
 impl Source {
     pub fn frames(&self, after: Checkpoint) -> Frames {
-        Frames { follower: self.log.follow(after), pace: self.pace.clone(), is_away: false }
+        Frames { follower: self.log.follow(after), pace: self.pace.clone(), failures: 0 }
     }
 }
 
@@ -75,8 +75,8 @@ impl Source {
 pub struct Frames {
     follower: Follower,
     pace: Pace,
-    /// It was said that the log is away.
-    is_away: bool,
+    /// How often in a row the log was away.
+    failures: u64,
 }
 
 impl Frames {
@@ -109,13 +109,15 @@ impl Frames {
             match self.available().await {
                 Ok(frames) if frames.is_empty() => self.follower.wait().await,
                 Ok(frames) => {
-                    self.is_away = false;
+                    self.failures = 0;
                     return Ok(frames);
                 }
                 Err(error @ FollowError::Unavailable(_))
                     if until.is_none_or(|until| Instant::now() < until) =>
                 {
-                    if !std::mem::replace(&mut self.is_away, true) {
+                    self.failures += 1;
+                    // The first time may be the moment in which this program ends, and with it its connection.
+                    if self.failures == 2 {
                         eprintln!("{error}; waiting for it");
                     }
                     sleep(AWAY_RETRY).await;
