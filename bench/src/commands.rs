@@ -12,7 +12,7 @@ use clap::Args;
 
 use crate::bare;
 use crate::contestants::Site;
-use crate::load::{Load, Measured};
+use crate::load::{Load, Measured, Pace};
 use crate::processes::Others;
 use crate::report::{Fact, Report, Row, median};
 use crate::requests::{self, Command};
@@ -114,7 +114,13 @@ async fn measure_once(options: &Options, site: &Site, run: u32) -> Result<(Run, 
                 // Every other time in the other order, so that what drifts favours nobody.
                 let order = if (run + slice).is_multiple_of(2) { [0, 1] } else { [1, 0] };
                 for (contestant, service) in order.map(|index| &services[index]) {
-                    let load = Load { address: service.address, connections, warm_up, measure };
+                    let load = Load {
+                        address: service.address,
+                        connections,
+                        warm_up,
+                        measure,
+                        pace: Pace::ClosedLoop,
+                    };
                     let requests = |connection| requests::each_new(command, connection, accounts.clone());
                     add(&mut found, (command.name(), contestant), load.run(requests).await?)?;
                 }

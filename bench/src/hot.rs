@@ -8,7 +8,7 @@ use event_log::EventLog;
 use uuid::Uuid;
 
 use crate::contestants::{NAMESPACE, Site};
-use crate::load::Load;
+use crate::load::{Load, Pace};
 use crate::processes::Others;
 use crate::report::{Bound, Fact, Report, Row, Target, median};
 use crate::requests;
@@ -50,6 +50,7 @@ pub async fn measure(options: Options) -> Result<Report> {
             connections: options.connections,
             warm_up: Duration::from_secs_f64(options.warm_up),
             measure: Duration::from_secs_f64(options.seconds),
+            pace: Pace::ClosedLoop,
         };
         let watch = Others::watch()?;
         let measured = load.run(|connection| requests::renames(account, connection)).await?;

@@ -1,4 +1,4 @@
-//! Load in a closed loop: each connection sends a request, waits for its answer, and sends the next.
+//! Load: each connection sends a request, waits for its answer, and sends the next, at once or when it is due.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::http1::{Connection, Request};
 
@@ -24,6 +24,17 @@ pub struct Load {
     /// Until caches, connections and queues are as they will stay; not measured.
     pub warm_up: Duration,
     pub measure: Duration,
+    pub pace: Pace,
+}
+
+/// When a connection that has its answer sends the next request.
+#[derive(Clone, Copy, Debug)]
+pub enum Pace {
+    /// At once: the service decides how many requests there are.
+    ClosedLoop,
+    /// By the clock, all connections together so many a second, as long as answers come in time: whoever is still
+    /// waiting when a request is due leaves it out.
+    PerSecond(f64),
 }
 
 /// What a load came to.
@@ -50,11 +61,13 @@ impl Load {
             let connection = Connection::open(self.address).await;
             connections.push(connection.with_context(|| format!("cannot connect to {}", self.address))?);
         }
-        let begin = Instant::now() + self.warm_up;
+        let start = Instant::now();
+        let begin = start + self.warm_up;
         let end = begin + self.measure;
         let mut clients = JoinSet::new();
         for (index, connection) in connections.into_iter().enumerate() {
-            let client = Client { address: self.address, begin, end, requests: requests(index) };
+            let clock = self.clock(start, index);
+            let client = Client { address: self.address, begin, end, clock, requests: requests(index) };
             clients.spawn(client.run(connection));
         }
         let mut measured = Measured::new(self.measure)?;
@@ -62,6 +75,30 @@ impl Load {
             measured.share(client?)?;
         }
         Ok(measured)
+    }
+
+    /// The clock of one connection: their requests are spread evenly.
+    fn clock(&self, start: Instant, index: usize) -> Option<Clock> {
+        let Pace::PerSecond(rate) = self.pace else { return None };
+        let interval = Duration::from_secs_f64(self.connections as f64 / rate);
+        let first = start + interval.mul_f64(index as f64 / self.connections as f64);
+        Some(Clock { due: first, interval })
+    }
+}
+
+struct Clock {
+    due: Instant,
+    interval: Duration,
+}
+
+impl Clock {
+    /// Waits until the next request is due.
+    async fn tick(&mut self) {
+        sleep_until(self.due).await;
+        let now = Instant::now();
+        while self.due <= now {
+            self.due += self.interval;
+        }
     }
 }
 
@@ -78,6 +115,7 @@ struct Client<R> {
     address: SocketAddr,
     begin: Instant,
     end: Instant,
+    clock: Option<Clock>,
     requests: R,
 }
 
@@ -86,6 +124,9 @@ impl<R: FnMut(&mut Request)> Client<R> {
         let mut share = Share::default();
         let mut request = Request::default();
         loop {
+            if let Some(clock) = &mut self.clock {
+                clock.tick().await;
+            }
             let sent = Instant::now();
             if sent >= self.end {
                 return share;

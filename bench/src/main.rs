@@ -7,6 +7,7 @@ mod load;
 mod cold;
 mod commands;
 mod hot;
+mod overload;
 mod profile;
 mod reads;
 mod rebuild;
@@ -84,6 +85,8 @@ enum Benchmark {
     Hot(hot::Options),
     /// A long history: start, memory, disk, and commands on accounts that nobody has commanded for long
     Cold(cold::Options),
+    /// More requests than there is room for: what is done all the same, and how soon
+    Overload(overload::Options),
     /// Where the processors' time goes under load, by process and, with perf, by function
     Profile(profile::Options),
     /// Views that are folded from a long log, beside consumers that count and decode and beside plain inserts
@@ -145,6 +148,7 @@ async fn measure(benchmark: Benchmark) -> Result<Report> {
         Benchmark::Commands(options) => commands::measure(options).await,
         Benchmark::Hot(options) => hot::measure(options).await,
         Benchmark::Cold(options) => cold::measure(options).await,
+        Benchmark::Overload(options) => overload::measure(options).await,
         Benchmark::Profile(options) => profile::measure(options).await,
         Benchmark::Rebuild(options) => rebuild::measure(options).await,
         Benchmark::Reads(options) => reads::measure(options).await,

@@ -9,7 +9,7 @@ use clap::Args;
 use stack::process::{Process, Signal};
 
 use crate::contestants::{Service, Site};
-use crate::load::Load;
+use crate::load::{Load, Pace};
 use crate::processes::{Others, ProcessorTime};
 use crate::report::{Fact, Report, Row};
 use crate::requests::{self, Command};
@@ -57,6 +57,7 @@ pub async fn measure(options: Options) -> Result<Report> {
         connections: options.connections,
         warm_up: Duration::ZERO,
         measure: Duration::from_secs_f64(seconds),
+        pace: Pace::ClosedLoop,
     };
     let requests = |connection| requests::each_new(options.command, connection, accounts.clone());
     load(options.warm_up).run(requests).await?;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::contestants::{Service, Site};
 use crate::http1::Request;
-use crate::load::Load;
+use crate::load::{Load, Pace};
 use crate::processes::{Others, ProcessorTime};
 use crate::reads::{paths, shop::Shop};
 use crate::report::{Bound, Fact, Report, Row, Target};
@@ -119,7 +119,13 @@ async fn slice<R: FnMut(&mut Request) + Send + 'static>(
     requests: impl Fn(usize) -> R,
 ) -> Result<Slice> {
     let measure = Duration::from_secs(options.seconds.into());
-    let load = Load { address: service.address, connections: options.connections, warm_up: WARM_UP, measure };
+    let load = Load {
+        address: service.address,
+        connections: options.connections,
+        warm_up: WARM_UP,
+        measure,
+        pace: Pace::ClosedLoop,
+    };
     let before = ProcessorTime::of(service.pid())?;
     let measured = service.until(load.run(requests)).await?;
     let used = (ProcessorTime::of(service.pid())? - before).total();

@@ -122,7 +122,14 @@ fn news(served: &Served, signal: &Signal) -> News {
 
 #[cfg(test)]
 mod tests {
+    use arbtest::arbitrary::{self, Unstructured};
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::{
+        catalog::tests::orders,
+        coherence::{Coherence, Tags},
+    };
 
     #[test]
     fn a_signal_without_named_changes_may_have_changed_anything() {
@@ -131,5 +138,64 @@ mod tests {
         let signal: Signal = serde_json::from_str(text).expect("a signal");
         assert!(signal.changes.is_none() && !signal.reset);
         assert_eq!((signal.term, signal.previous, signal.position), (3, 120, 125));
+    }
+
+    /// A value such as a signal tells of a row, or such as it never should.
+    fn any_value(chance: &mut Unstructured<'_>) -> arbitrary::Result<Value> {
+        Ok(match chance.int_in_range(0..=4)? {
+            0 => Value::Null,
+            1 => json!(chance.arbitrary::<u64>()?),
+            2 => json!({"deeper": chance.arbitrary::<f64>()?}),
+            3 => json!("0192d3a4-5b6c-7d8e-9f00-112233445566"),
+            _ => json!(chance.arbitrary::<&str>()?),
+        })
+    }
+
+    fn any_row(chance: &mut Unstructured<'_>) -> arbitrary::Result<Value> {
+        let mut row = serde_json::Map::new();
+        for column in ["account_id", "status", "placed_at", "reason"] {
+            if chance.ratio(4, 5)? {
+                row.insert(column.to_owned(), any_value(chance)?);
+            }
+        }
+        Ok(row.into())
+    }
+
+    #[test]
+    fn whatever_is_said_is_taken_in_or_refused_and_nothing_known_goes_back() {
+        let (view, tags) = (orders(), Tags::of(&orders()));
+        arbtest::arbtest(|chance| {
+            let (coherence, now) = (Coherence::new(), Instant::now());
+            for _ in 0..chance.int_in_range(1..=6)? {
+                let numbers = [0, 1, 7, u64::MAX, chance.arbitrary()?];
+                let change =
+                    json!({"key": any_value(chance)?, "old": any_row(chance)?, "new": any_row(chance)?});
+                let mut said = json!({"view": "orders", "term": chance.choose(&numbers)?,
+                    "previous": chance.choose(&numbers)?, "position": chance.choose(&numbers)?,
+                    "changes": [change]})
+                .to_string()
+                .into_bytes();
+                if chance.ratio(1, 4)? {
+                    let at = chance.choose_index(said.len())?;
+                    said[at] = chance.arbitrary()?;
+                }
+                let Ok(signal) = serde_json::from_slice::<Signal>(&said) else { continue };
+                let (Signal { term, previous, position, reset, .. }, before) =
+                    (&signal, coherence.timeline());
+                let touched = match &signal.changes {
+                    Some(changes) => tags.touched(&view, changes),
+                    None => Touched::Everything,
+                };
+                let news =
+                    News { term: *term, previous: *previous, position: *position, reset: *reset, touched };
+                let heard = coherence.hear(&news, now);
+                let after = coherence.timeline();
+                assert!(after.term() >= before.term(), "{signal:?}");
+                assert!(heard == Heard::Anew || after.seen() >= before.seen(), "{signal:?}");
+                let read_at = *chance.choose(&numbers)?;
+                assert!(after.reflects(read_at, &[], now).is_none_or(|position| position >= read_at));
+            }
+            Ok(())
+        });
     }
 }

@@ -101,8 +101,10 @@ async fn build(cargo: &OsString, package: &Path, folder: &Path, names: &[&str]) 
     };
     let profile = if profile == "debug" { "dev" } else { profile };
     let mut command = Command::new(cargo);
-    command.args(["build", "--profile", profile]);
-    command.args(names.iter().flat_map(|name| ["--package", name]));
+    // As parts of the workspace, so that they share what it has built: what features a dependency has depends on all
+    // packages that are chosen.
+    command.args(["build", "--profile", profile, "--workspace"]);
+    command.args(names.iter().flat_map(|name| ["--bin", name]));
     command.arg("--manifest-path").arg(package.join("Cargo.toml")).arg("--target-dir").arg(target);
     // What cargo told us of our own package is no business of the build: a build script that looks at it would
     // run again whenever somebody else builds.

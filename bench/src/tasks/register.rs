@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::{Found, Options};
 use crate::contestants::Site;
-use crate::load::Load;
+use crate::load::{Load, Pace};
 use crate::report::Row;
 use crate::requests::{self, Command};
 
@@ -51,6 +51,7 @@ async fn register(options: &Options, found: &mut Found, contestant: &'static str
         connections: 1,
         warm_up: WARM_UP,
         measure: Duration::from_secs(options.seconds.into()),
+        pace: Pace::ClosedLoop,
     };
     let measured =
         load.run(|connection| requests::each_new(Command::Register, connection, [].into())).await?;

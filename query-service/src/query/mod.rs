@@ -222,6 +222,8 @@ impl ListQuery {
 
 #[cfg(test)]
 pub mod tests {
+    use arbtest::arbitrary::{self, Unstructured};
+
     use super::*;
     use crate::catalog::tests::orders;
 
@@ -335,5 +337,79 @@ pub mod tests {
         let row = |query| RowQuery::parse(&orders(), ACCOUNT, &Parameters::parse(query)?, None);
         assert_eq!(names(&row("fields=status").expect("served").fields), ["status"]);
         assert_eq!(row("limit=1").expect_err("refused").kind().code, "unknown-field");
+    }
+
+    /// Parameters such as queries are made of, some of them twice, and values of every kind, good and bad.
+    fn any_parameters(chance: &mut Unstructured<'_>) -> arbitrary::Result<Vec<String>> {
+        const NAMES: [&str; 14] = [
+            "id",
+            "account_id",
+            "status",
+            "placed_at",
+            "reason",
+            "extra",
+            "lower(status)",
+            "upper(status)",
+            "fields",
+            "limit",
+            "sort",
+            "count",
+            "cursor",
+            "nothing",
+        ];
+        const VALUES: [&str; 16] = [
+            ACCOUNT,
+            "placed",
+            "late",
+            "2026-01-01",
+            "2026-01-01T00:00:00%2B01:00",
+            "-placed_at",
+            "placed_at,id",
+            "status,id",
+            "id,-status",
+            "20",
+            "1000",
+            "99999999999999999999",
+            "true",
+            "",
+            "%F4%8F%BF%BF",
+            "'%22$1;drop--",
+        ];
+        let mut parameters = Vec::new();
+        for _ in 0..chance.int_in_range(0..=4)? {
+            let operator = match chance.ratio(1, 2)? {
+                true => "".to_owned(),
+                false => format!("[{}]", chance.choose(&OPERATORS)?.0),
+            };
+            let mut values = Vec::new();
+            for _ in 0..chance.int_in_range(1..=3)? {
+                values.push(*chance.choose(&VALUES)?);
+            }
+            parameters.push(format!("{}{operator}={}", chance.choose(&NAMES)?, values.join(",")));
+        }
+        Ok(parameters)
+    }
+
+    #[test]
+    fn whatever_is_asked_is_refused_or_served_by_an_index_and_no_value_becomes_sql() {
+        let mut served = 0;
+        arbtest::arbtest(|chance| {
+            let mut parameters = any_parameters(chance)?;
+            let Ok(query) = list(&parameters.join("&")) else { return Ok(()) };
+            served += 1;
+            let view = orders();
+            assert!((1..=LIMIT_MAX).contains(&query.limit), "{parameters:?}");
+            assert_eq!(query.order.last(), Some(&view.key), "{parameters:?}");
+            assert!(query.bounds.iter().all(|bound| bound.column == query.order[0]), "{parameters:?}");
+            assert!(query.keys.as_ref().is_none_or(|keys| (1..=KEYS_MAX).contains(&keys.len())));
+            let statement = crate::sql::list(&view, &query);
+            assert!(!statement.sql.contains("drop"), "{}", statement.sql);
+            // The order of parameters means nothing.
+            parameters.reverse();
+            let again = list(&parameters.join("&")).expect("served as before");
+            assert_eq!(again.identity(&view), query.identity(&view), "{parameters:?}");
+            Ok(())
+        });
+        assert!(served > 0);
     }
 }

@@ -81,10 +81,10 @@ impl Tokens {
             return known.token.caller();
         }
         let mut held = self.keys.held();
-        let mut verified = self.verify(token, &held.keys);
+        let mut verified = verify(token, &self.rules, &held.keys);
         if matches!(verified, Err(Refused::UnknownKey)) {
             held = self.keys.look_again(held.generation).await;
-            verified = self.verify(token, &held.keys);
+            verified = verify(token, &self.rules, &held.keys);
         }
         match verified {
             Ok(token) => {
@@ -102,30 +102,26 @@ impl Tokens {
     fn remember(&self, hash: [u8; 32], token: Arc<Token>, held: &Held) {
         self.remembered.insert(hash, Remembered { token, generation: held.generation });
     }
+}
 
-    fn verify(&self, token: &str, keys: &KeySet) -> Result<Token, Refused> {
-        let header = jsonwebtoken::decode_header(token).map_err(because)?;
-        // Extensions that the issuer holds to be critical; none is understood here.
-        if header.crit.is_some() {
-            return Err(Refused::Because(
-                "The token needs extensions (`crit`) that are not known here.".into(),
-            ));
-        }
-        let Some(kid) = header.kid else {
-            return Err(Refused::Because(
-                "The token does not say which key it is signed with (`kid`).".into(),
-            ));
-        };
-        let key = keys.get(&kid).ok_or(Refused::UnknownKey)?;
-        let mut validation = Validation::new(key.algorithm);
-        validation.set_issuer(&[&self.rules.issuer]);
-        validation.set_audience(&[&self.rules.audience]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        validation.validate_nbf = true;
-        validation.leeway = self.rules.leeway.as_secs();
-        let decoded = jsonwebtoken::decode::<Claims>(token, &key.key, &validation).map_err(because)?;
-        Token::new(decoded.claims, self.rules.leeway)
+fn verify(token: &str, rules: &Rules, keys: &KeySet) -> Result<Token, Refused> {
+    let header = jsonwebtoken::decode_header(token).map_err(because)?;
+    // Extensions that the issuer holds to be critical; none is understood here.
+    if header.crit.is_some() {
+        return Err(Refused::Because("The token needs extensions (`crit`) that are not known here.".into()));
     }
+    let Some(kid) = header.kid else {
+        return Err(Refused::Because("The token does not say which key it is signed with (`kid`).".into()));
+    };
+    let key = keys.get(&kid).ok_or(Refused::UnknownKey)?;
+    let mut validation = Validation::new(key.algorithm);
+    validation.set_issuer(&[&rules.issuer]);
+    validation.set_audience(&[&rules.audience]);
+    validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+    validation.validate_nbf = true;
+    validation.leeway = rules.leeway.as_secs();
+    let decoded = jsonwebtoken::decode::<Claims>(token, &key.key, &validation).map_err(because)?;
+    Token::new(decoded.claims, rules.leeway)
 }
 
 impl Token {
@@ -163,4 +159,105 @@ fn because(error: jsonwebtoken::errors::Error) -> Refused {
         ErrorKind::InvalidSignature => "The token's signature is not right.".into(),
         _ => "The token is not a JSON Web Token as they are taken here.".into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use arbtest::arbitrary::{self, Unstructured};
+    use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
+    use ring::signature::{Ed25519KeyPair, KeyPair};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::auth::{ring_provider, source::Source};
+
+    fn rules() -> Rules {
+        Rules {
+            source: Source::parse("keys.json").unwrap(),
+            issuer: "issuer".into(),
+            audience: "us".into(),
+            refresh_every: Duration::from_secs(300),
+            leeway: Duration::ZERO,
+        }
+    }
+
+    fn pair() -> Ed25519KeyPair {
+        Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap()
+    }
+
+    fn keys() -> KeySet {
+        ring_provider::install();
+        let x = BASE64.encode(pair().public_key());
+        let keys = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": x}]});
+        KeySet::parse(keys.to_string().as_bytes()).unwrap()
+    }
+
+    fn sign(header: &Value, claims: &Value) -> String {
+        let message = format!("{}.{}", BASE64.encode(header.to_string()), BASE64.encode(claims.to_string()));
+        let signature = BASE64.encode(pair().sign(message.as_bytes()));
+        format!("{message}.{signature}")
+    }
+
+    fn good() -> (Value, Value) {
+        let header = json!({"alg": "EdDSA", "typ": "JWT", "kid": "k"});
+        let claims = json!({"iss": "issuer", "aud": "us", "sub": "somebody", "exp": 4_000_000_000_u64});
+        (header, claims)
+    }
+
+    fn any_value(chance: &mut Unstructured<'_>) -> arbitrary::Result<Value> {
+        Ok(match chance.int_in_range(0..=6)? {
+            0 => Value::Null,
+            1 => json!(chance.arbitrary::<u64>()?),
+            2 => json!(chance.arbitrary::<f64>()?),
+            3 => json!(["us", "issuer"]),
+            4 => json!({"alg": "none"}),
+            5 => json!(*chance.choose(&["none", "HS256", "EdDSA", "k", "us", "issuer", "\n", ""])?),
+            _ => json!(chance.arbitrary::<&str>()?),
+        })
+    }
+
+    #[test]
+    fn what_is_not_signed_is_refused_whatever_it_is() {
+        let (rules, keys) = (rules(), keys());
+        let (header, claims) = good();
+        let token = sign(&header, &claims);
+        assert!(verify(&token, &rules, &keys).is_ok());
+        let signed = token.rsplit_once('.').unwrap();
+        arbtest::arbtest(|chance| {
+            let text: &str = chance.arbitrary()?;
+            assert!(verify(text, &rules, &keys).is_err());
+            assert!(verify(&format!("{}.{text}", signed.0), &rules, &keys).is_err());
+            let mut bytes = token.clone().into_bytes();
+            let at = chance.choose_index(signed.0.len())?;
+            let other = *chance.choose(b"AQgwz_-09.=")?;
+            let is_same = bytes[at] == other;
+            bytes[at] = other;
+            let changed = String::from_utf8(bytes).unwrap();
+            assert_eq!(verify(&changed, &rules, &keys).is_ok(), is_same, "{changed}");
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn what_is_signed_is_taken_only_if_it_says_what_it_must() {
+        let (rules, keys) = (rules(), keys());
+        arbtest::arbtest(|chance| {
+            let (mut header, mut claims) = good();
+            for _ in 0..chance.int_in_range(0..=2)? {
+                header[*chance.choose(&["alg", "kid", "crit", "typ", "jwk", "b64"])?] = any_value(chance)?;
+                let name = *chance.choose(&["iss", "aud", "sub", "exp", "nbf", "scope", "iat"])?;
+                claims[name] = any_value(chance)?;
+            }
+            if let Ok(token) = verify(&sign(&header, &claims), &rules, &keys) {
+                let says = (&header["alg"], &header["kid"], &header["crit"], &claims["iss"]);
+                let must = (&json!("EdDSA"), &json!("k"), &Value::Null, &json!("issuer"));
+                assert_eq!(says, must, "{header} {claims}");
+                assert!(claims["aud"] == "us" || claims["aud"][0] == "us", "{claims}");
+                assert!(SystemTime::now() < token.ends_at, "{claims}");
+                assert_eq!(claims["sub"], *token.subject, "{claims}");
+                assert!(!token.subject.is_empty() && !token.subject.contains(char::is_control));
+            }
+            Ok(())
+        });
+    }
 }
