@@ -47,10 +47,19 @@ impl World {
         self.folder.path().join("state").join(&self.place.namespace).join("database")
     }
 
+    /// Whoever is told that nobody writes, because the state is being folded again, comes back.
     async fn send(&self, path: &str, header: (&str, &str), body: Value) -> (StatusCode, Value) {
-        let request = reqwest::Client::new().post(format!("{}{path}", self.instance.url));
-        let answer = request.header(header.0, header.1).json(&body).send().await.unwrap();
-        (answer.status(), answer.json().await.unwrap())
+        let client = reqwest::Client::new();
+        let mut answered = None;
+        until("somebody writes", async || {
+            let request = client.post(format!("{}{path}", self.instance.url));
+            let answer = request.header(header.0, header.1).json(&body).send().await.unwrap();
+            let is_settled = answer.status() != StatusCode::SERVICE_UNAVAILABLE;
+            answered = Some((answer.status(), answer.json().await.unwrap()));
+            is_settled
+        })
+        .await;
+        answered.unwrap()
     }
 
     /// What the instance knows is what the log says.

@@ -278,7 +278,11 @@ impl Reader {
             if let Some(etag) = self.etags.get(question).filter(|_| self.random.percent(25)) {
                 request = request.header("If-None-Match", etag);
             }
-            let answer = request.send().await.unwrap();
+            let answer = match request.send().await {
+                // What nobody was told cannot be wrong; that enough is told, others look after.
+                Err(error) if error.is_timeout() => continue,
+                answer => answer.unwrap(),
+            };
             if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
                 continue;
             }

@@ -15,7 +15,7 @@ async fn every_service_is_restarted_in_turn_and_no_client_notices() {
     let smtp = SmtpServer::start().await;
     let mut workers = [task_worker(&site, &smtp, 1).await, task_worker(&site, &smtp, 2).await];
     site.until_edge_uses_all().await;
-    let clients = Clients::start_with(&site.edge.url(), 6, 2, 2).await;
+    let clients = Clients::start_with(&site.edge.url(), 6, 1, 1).await;
     clients.until_accepted(50).await;
 
     for index in 0..site.queries.len() {
@@ -42,7 +42,11 @@ async fn every_service_is_restarted_in_turn_and_no_client_notices() {
     println!("three query-services, two of each other service restarted: {tally}");
     tally.is_flawless();
     harness::verify(&site.place).await;
-    until("everybody is welcomed", async || smtp.count() >= tally.commands).await;
+    // How long that takes altogether is the machine's affair; it goes on.
+    while smtp.count() < tally.commands {
+        let before = smtp.count();
+        until("somebody more is welcomed", async || smtp.count() > before).await;
+    }
     let mails: Vec<String> = smtp.mails().iter().map(|mail| mail.header("Message-ID").to_owned()).collect();
     let distinct: BTreeSet<&String> = mails.iter().collect();
     assert_eq!((mails.len(), distinct.len()), (tally.commands, tally.commands), "one email an account");
