@@ -8,7 +8,7 @@ pub use forward::serve as serve_forwarded;
 use std::{sync::Arc, time::Duration};
 
 use async_nats::Client;
-use service_kit::lease::Instance;
+use service_kit::{lease::Instance, load::Room};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     time::Instant,
@@ -49,6 +49,8 @@ pub struct Gateway(Arc<Inner>);
 
 struct Inner {
     queue: mpsc::Sender<Submission>,
+    /// How many of them may wait.
+    room: Arc<Room>,
     route: watch::Receiver<Route>,
     client: Client,
     namespace: String,
@@ -59,12 +61,13 @@ struct Inner {
 impl Gateway {
     pub fn new(
         queue: mpsc::Sender<Submission>,
+        room: Arc<Room>,
         route: watch::Receiver<Route>,
         client: Client,
         namespace: &str,
     ) -> Self {
         let under_way = Semaphore::new(queue.max_capacity());
-        Self(Arc::new(Inner { queue, route, client, namespace: namespace.to_owned(), under_way }))
+        Self(Arc::new(Inner { queue, room, route, client, namespace: namespace.to_owned(), under_way }))
     }
 
     /// Where commands are decided now.
@@ -76,8 +79,7 @@ impl Gateway {
     pub fn under_way(&self) -> usize {
         let Inner { queue, under_way, .. } = &*self.0;
         // Commands whose clients are gone, and those that other instances forward, are only in the queue.
-        let queued = queue.max_capacity() - queue.capacity();
-        queued.max(queue.max_capacity() - under_way.available_permits())
+        self.0.waiting().max(queue.max_capacity() - under_way.available_permits())
     }
 
     /// Has the command decided. What follows does not depend on the caller's waiting for it.
@@ -89,8 +91,12 @@ impl Gateway {
     }
 
     /// The same, but a command that nobody can decide now is given back at once. Of commands that are submitted
-    /// one after the other, each polled once before the next, the first is queued first.
+    /// one after the other, each polled once before the next, the first is queued first. They leave half of the queue
+    /// to everybody else.
     pub async fn submit_once(&self, request: Request) -> Answer {
+        if self.0.waiting() > self.0.room.now() / 2 {
+            return Err(Refusal::Overloaded);
+        }
         let Ok(_permit) = self.0.under_way.try_acquire() else { return Err(Refusal::Overloaded) };
         let mut request = Arc::new(request);
         let mut route = self.0.route.clone();
@@ -101,6 +107,11 @@ impl Gateway {
 }
 
 impl Inner {
+    /// Commands in the queue of this instance's writer.
+    fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
     async fn decide(&self, request: Request) -> Answer {
         let mut request = Arc::new(request);
         let mut route = self.route.clone();
@@ -139,6 +150,9 @@ impl Inner {
 
     /// Puts a command into the queue of this instance's writer, which will answer it.
     fn queue(&self, request: Arc<Request>) -> Result<oneshot::Receiver<Answer>, Refusal> {
+        if self.waiting() >= self.room.now() {
+            return Err(Refusal::Overloaded);
+        }
         let (submission, answer) = Submission::new(request);
         self.queue.try_send(submission).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Refusal::Overloaded,

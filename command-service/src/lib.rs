@@ -13,15 +13,15 @@ mod state;
 mod submission;
 mod writer;
 
-use std::{net::SocketAddr, path::PathBuf, pin::pin, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use event_log::EventLog;
 use service_kit::{
     Health, Shutdown,
     auth::{Auth, AuthArgs},
     config,
-    http::HttpLimits,
-    load::{Load, LoadArgs, Queue},
+    http::HttpArgs,
+    load::{Load, LoadArgs, Queue, Room},
     nats, shutdown,
 };
 use tokio::{
@@ -47,7 +47,8 @@ pub struct Config {
     #[arg(long, env = "HEADWATER_LISTEN", default_value = "127.0.0.1:8081", value_parser = config::listen_address)]
     pub listen: SocketAddr,
 
-    /// Commands that may wait for the writer; what comes on top is answered 503 at once.
+    /// Commands that may wait for the writer, at the most; what comes on top is answered 503 at once. Under load fewer
+    /// may: no more than it decides in a tenth of a second, or 1,000.
     #[arg(long, env = "HEADWATER_QUEUE_COMMANDS_MAX", default_value_t = 8192,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     pub queue_commands_max: usize,
@@ -69,7 +70,7 @@ pub struct Config {
     pub service: config::ServiceArgs,
 
     #[command(flatten)]
-    pub http: HttpLimits,
+    pub http: HttpArgs,
 
     #[command(flatten)]
     pub auth: AuthArgs,
@@ -91,14 +92,16 @@ pub async fn serve(listener: TcpListener, config: Config, leaving: Shutdown) -> 
         "serving commands");
 
     let (sender, queue) = mpsc::channel(config.queue_commands_max);
+    let room = Arc::new(Room::new(writer::FRAME_COMMANDS_MAX, config.queue_commands_max));
     let (route, routed) = watch::channel(Route::Nowhere);
-    let gateway = Gateway::new(sender, routed, client.clone(), &config.service.namespace);
+    let gateway = Gateway::new(sender, room.clone(), routed, client.clone(), &config.service.namespace);
     let load = Load::new("command-service", me, config.load, queue_of(&gateway, config.queue_commands_max));
     let writer = Writer {
         log,
         me,
         folder: config.state_dir.join(&config.service.namespace),
         queue,
+        room,
         route,
         health: health.clone(),
         metrics: Metrics::new(),

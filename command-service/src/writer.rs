@@ -6,12 +6,13 @@ mod decision;
 mod spans;
 mod term;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use event_log::{AppendError, EventLog, FollowError, LogError};
 use service_kit::{
     Health, Shutdown,
     lease::{Held, Instance, Lease, LeaseError},
+    load::Room,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -26,6 +27,8 @@ use crate::{
     submission::{Refusal, Submission},
 };
 use term::TermEnd;
+
+pub use term::FRAME_COMMANDS_MAX;
 
 pub const HEALTH_CHECK: &str = "writer";
 /// The pause before the writer starts anew after trouble.
@@ -42,6 +45,8 @@ pub struct Writer {
     /// Where the state is kept.
     pub folder: PathBuf,
     pub queue: mpsc::Receiver<Submission>,
+    /// Told how fast the queue empties.
+    pub room: Arc<Room>,
     /// Tells the gateway where commands are decided.
     pub route: watch::Sender<Route>,
     pub health: Health,

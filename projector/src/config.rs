@@ -7,7 +7,7 @@ use domain::view::Definition;
 use service_kit::{
     auth::AuthArgs,
     config::{PostgresArgs, ServiceArgs, listen_address},
-    http::HttpLimits,
+    http::HttpArgs,
 };
 
 use crate::view::UnknownEvents;
@@ -39,7 +39,7 @@ pub struct Config {
     pub postgres: PostgresArgs,
 
     #[command(flatten)]
-    pub http: HttpLimits,
+    pub http: HttpArgs,
 
     #[command(flatten)]
     pub auth: AuthArgs,

@@ -6,7 +6,7 @@ use clap::{Args, Parser};
 use service_kit::{
     auth::AuthArgs,
     config::{PostgresArgs, ServiceArgs, listen_address},
-    http::HttpLimits,
+    http::HttpArgs,
     load::LoadArgs,
 };
 
@@ -40,7 +40,7 @@ pub struct Config {
     pub bounds: Bounds,
 
     #[command(flatten)]
-    pub http: HttpLimits,
+    pub http: HttpArgs,
 
     #[command(flatten)]
     pub auth: AuthArgs,

@@ -20,6 +20,7 @@ use crate::{
     problems::{INVALID_VALUE, RETRY_AFTER_S, views_unavailable},
     sql::{Statement, Value},
     standby::Wellness,
+    turns::Turns,
 };
 
 /// What the network may add to the time that Postgres was given.
@@ -53,7 +54,7 @@ pub fn connect_options(database_url: &str, bounds: &Bounds) -> Result<PgConnectO
 pub enum ReadError {
     #[error("Postgres cannot be reached: {0}")]
     Unreachable(#[source] sqlx::Error),
-    #[error("no connection became free in time")]
+    #[error("no connection became free in time, or would")]
     Busy,
     #[error("the statement took too long")]
     TooSlow,
@@ -90,7 +91,7 @@ impl From<ReadError> for Problem {
                 views_unavailable("The database of the views cannot be reached.")
             }
             ReadError::OutOfDate => views_unavailable("The view is being switched to another version."),
-            ReadError::Busy => overloaded("No connection to the database became free in time."),
+            ReadError::Busy => overloaded("The database has more to do than it can do soon."),
             ReadError::TooSlow => overloaded("The database took too long over the query."),
             // Values are checked before; this is left for what only the column's own type can know.
             ReadError::BadValue(_) => {
@@ -164,6 +165,7 @@ impl Databases {
 pub struct Database {
     pool: PgPool,
     lost: Lost,
+    turns: Arc<Turns>,
     patience: Duration,
 }
 
@@ -182,12 +184,14 @@ impl Database {
             })
             .connect_lazy_with(options);
         let patience = bounds.acquire_timeout() + bounds.statement_timeout() + NETWORK_SLACK;
-        Self { pool, lost, patience }
+        let turns = Arc::new(Turns::new(bounds.pool_size as usize, bounds.max_in_flight as usize));
+        Self { pool, lost, turns, patience }
     }
 
     /// The one row of the statement, if it gives one. A connection that turns out to be dead is replaced
     /// once: reading twice does no harm.
     pub async fn fetch(&self, statement: &Statement) -> Result<Option<PgRow>, ReadError> {
+        let _turn = self.turns.take().ok_or(ReadError::Busy)?;
         let reading = async {
             match self.try_fetch(statement).await {
                 Err(error) if is_lost(&error) => {

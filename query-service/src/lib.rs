@@ -33,6 +33,7 @@ mod served;
 mod signals;
 mod sql;
 mod standby;
+mod turns;
 mod watcher;
 
 use std::sync::Arc;

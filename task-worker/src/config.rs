@@ -9,7 +9,7 @@ use reqwest::Url;
 use service_kit::{
     auth::AuthArgs,
     config::{ServiceArgs, listen_address},
-    http::HttpLimits,
+    http::HttpArgs,
 };
 
 use crate::{mail::MailArgs, pace::Thresholds, planner::Start};
@@ -57,7 +57,7 @@ pub struct Config {
     pub service: ServiceArgs,
 
     #[command(flatten)]
-    pub http: HttpLimits,
+    pub http: HttpArgs,
 
     #[command(flatten)]
     pub auth: AuthArgs,

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Commands decided together at the most. More would not make a frame cheaper, only its answer later.
-const FRAME_COMMANDS_MAX: usize = 1000;
+pub const FRAME_COMMANDS_MAX: usize = 1000;
 
 /// Why a term ended without trouble.
 pub(super) enum TermEnd {
@@ -83,7 +83,9 @@ impl Writer {
                     }
                 }
             }
+            let began = Instant::now();
             let Round { answers, left, events, changes, traced } = self.decide(store, head, waiting)?;
+            let commands = answers.len();
             match self.append(head, events, traced).await {
                 Ok(reached) => head = reached,
                 Err(error) => {
@@ -99,6 +101,9 @@ impl Writer {
             answers.into_iter().for_each(|(submission, answer)| submission.answer(answer));
             store.commit(changes, head).await?;
             waiting = left;
+            if !self.queue.is_empty() {
+                self.room.served(commands, began.elapsed());
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! The HTTP frame around a service's own routes: health, version, metrics, problem pages, and problems for
 //! everything that no handler sees (unknown paths, wrong methods, panics). What a client may take of the
-//! service is bounded by [`HttpLimits`].
+//! service is bounded by [`HttpArgs`].
 
 mod limits;
 mod server;
@@ -30,7 +30,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub(crate) use about::METRICS;
 use clients::Clients;
-pub use limits::HttpLimits;
+pub use limits::HttpArgs;
 use observed::Observed;
 use tls::Tls;
 
@@ -70,7 +70,7 @@ pub struct Service {
 pub async fn serve(
     listener: TcpListener,
     service: Service,
-    limits: &HttpLimits,
+    limits: &HttpArgs,
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let Service { name, routes, health, load, auth, admin } = service;
@@ -97,7 +97,7 @@ pub async fn serve(
     let admin = bind(address).await.map_err(wrong)?;
     tracing::info!(address = %admin.local_addr()?, "serving those who watch");
     let watched = framed(about.clone().merge(about::metrics()), None, admin_auth);
-    let few = HttpLimits { http_connections_max: ADMIN_CONNECTIONS_MAX, ..limits.clone() };
+    let few = HttpArgs { http_connections_max: ADMIN_CONNECTIONS_MAX, ..limits.clone() };
     // The other one knows how many files may be open, so it comes last.
     let watching = server::serve(admin, watched, &few, shutdown.clone());
     let serving = server::serve(listener, framed(routes.merge(about), load, auth), limits, shutdown);

@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use opentelemetry::metrics::Counter;
 use quick_cache::sync::Cache;
 
-use super::limits::HttpLimits;
+use super::limits::HttpArgs;
 use crate::{
     problem::{Problem, kinds::RATE_LIMITED},
     telemetry,
@@ -49,7 +49,7 @@ pub struct Clients {
 }
 
 impl Clients {
-    pub fn new(limits: &HttpLimits) -> Self {
+    pub fn new(limits: &HttpArgs) -> Self {
         let per_second = NonZeroU32::new(limits.client_requests_per_second);
         let quota =
             per_second.map(|per_second| Quota::per_second(per_second).allow_burst(limits.client_burst));
@@ -157,7 +157,7 @@ mod tests {
     #[derive(Parser)]
     struct Service {
         #[command(flatten)]
-        limits: HttpLimits,
+        limits: HttpArgs,
     }
 
     fn clients(flags: &[&str]) -> Clients {

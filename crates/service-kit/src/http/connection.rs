@@ -23,7 +23,7 @@ use tower::Service;
 
 use super::{
     is_the_frames, is_unlimited,
-    limits::HttpLimits,
+    limits::HttpArgs,
     server::Served,
     stall::{Stall, Stalled, StallingBody},
     stream::PatientStream,
@@ -38,7 +38,7 @@ use crate::{
 
 /// Answers the requests of one connection, until the client leaves or is too slow; after `shutdown`, only the
 /// one that is under way.
-pub async fn serve(stream: TcpStream, served: Served, limits: Arc<HttpLimits>, shutdown: Shutdown) {
+pub async fn serve(stream: TcpStream, served: Served, limits: Arc<HttpArgs>, shutdown: Shutdown) {
     // Whoever has no address any more has gone already.
     let Ok(peer) = stream.peer_addr() else { return };
     // Small answers must not wait for an acknowledgement of the one before. Fails only if the client is gone.
@@ -85,7 +85,7 @@ async fn answer(
     peer: IpAddr,
     request: Request<Incoming>,
     turn: ServiceTurn,
-    limits: &HttpLimits,
+    limits: &HttpArgs,
 ) -> Result<Response<AnswerBody>, Infallible> {
     let (head, body) = request.into_parts();
     let mut observed = served.observed.begin(&head);
@@ -137,7 +137,7 @@ async fn answer_to(
 
 async fn in_time(
     mut answering: Pin<&mut impl Future<Output = Result<Response<Body>, Infallible>>>,
-    limits: &HttpLimits,
+    limits: &HttpArgs,
 ) -> Response<Body> {
     let mut stall = Stall::after(limits.answer_timeout());
     let polling = poll_fn(|context| {

@@ -24,7 +24,7 @@ const HEADERS_READ_MIN: usize = 100;
 
 /// How clients reach the HTTP side, and its bounds. Reaching one is a clear answer, or the end of that one connection.
 #[derive(Args, Clone, Debug)]
-pub struct HttpLimits {
+pub struct HttpArgs {
     #[command(flatten)]
     pub tls: TlsArgs,
 
@@ -98,7 +98,7 @@ fn proxies(text: &str) -> Result<IpNet, AddrParseError> {
     }
 }
 
-impl HttpLimits {
+impl HttpArgs {
     pub fn head_timeout(&self) -> Duration {
         Duration::from_millis(self.http_head_timeout_ms)
     }
@@ -163,7 +163,7 @@ mod tests {
     #[derive(Parser)]
     struct Service {
         #[command(flatten)]
-        limits: HttpLimits,
+        limits: HttpArgs,
     }
 
     fn check(url_bytes: usize, headers: usize, header_bytes: usize) -> Result<(), &'static str> {

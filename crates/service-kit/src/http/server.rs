@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    clients::Clients, connection, limits::HttpLimits, observed::Observed, open_files, refusal::Refusals,
+    clients::Clients, connection, limits::HttpArgs, observed::Observed, open_files, refusal::Refusals,
     tls::Tls,
 };
 use crate::{Health, Shutdown, auth::Auth, load::Load, telemetry};
@@ -42,7 +42,7 @@ pub struct Served {
 pub async fn serve(
     listener: TcpListener,
     served: Served,
-    limits: &HttpLimits,
+    limits: &HttpArgs,
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let connections_max = open_files::make_room(limits.http_connections_max);

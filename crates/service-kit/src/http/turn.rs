@@ -13,7 +13,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::limits::HttpLimits;
+use super::limits::HttpArgs;
 
 /// Which move the connection has come to. Several happen in each request, so a move costs no lock and no look
 /// at the clock. Cheap to clone; all clones are used within the connection's one task.
@@ -101,7 +101,7 @@ pub struct Patience {
 }
 
 impl Patience {
-    pub fn new(turn: Turn, limits: &HttpLimits) -> Self {
+    pub fn new(turn: Turn, limits: &HttpArgs) -> Self {
         let (head, idle) = (limits.head_timeout(), limits.idle_timeout());
         let alarm = Box::pin(sleep(head));
         let deadline = Some(alarm.deadline());

@@ -14,7 +14,7 @@ use futures::stream;
 use service_kit::{
     Health, Shutdown,
     auth::Auth,
-    http::{HttpLimits, Service},
+    http::{HttpArgs, Service},
     shutdown, telemetry,
 };
 use tokio::{
@@ -38,7 +38,7 @@ const BETWEEN_TICKS: Duration = Duration::from_millis(700);
 #[derive(Parser)]
 struct Config {
     #[command(flatten)]
-    limits: HttpLimits,
+    limits: HttpArgs,
 }
 
 pub struct Server {
