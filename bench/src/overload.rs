@@ -32,9 +32,9 @@ pub struct Options {
     #[arg(long, default_value_t = 128)]
     connections: usize,
 
-    /// Connections over which there are too many requests: so many that few are still waiting for an answer when
+    /// Connections over which there are too many requests: the more, the fewer are still waiting for an answer when
     /// their next request is due
-    #[arg(long, default_value_t = 4096)]
+    #[arg(long, default_value_t = 2048)]
     crowd: usize,
 
     /// Seconds of each load that are measured

@@ -9,6 +9,7 @@ mod gateway;
 mod http;
 mod metrics;
 mod permit;
+mod room;
 mod state;
 mod submission;
 mod writer;
@@ -21,7 +22,7 @@ use service_kit::{
     auth::{Auth, AuthArgs},
     config,
     http::HttpArgs,
-    load::{Load, LoadArgs, Queue, Room},
+    load::{Load, LoadArgs, Queue},
     nats, shutdown,
 };
 use tokio::{
@@ -32,6 +33,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use gateway::{Gateway, Route};
 use metrics::Metrics;
+use room::Room;
 use service_kit::lease::Instance;
 use writer::Writer;
 

@@ -12,7 +12,6 @@ use event_log::{AppendError, EventLog, FollowError, LogError};
 use service_kit::{
     Health, Shutdown,
     lease::{Held, Instance, Lease, LeaseError},
-    load::Room,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -23,6 +22,7 @@ use tokio::{
 use crate::{
     gateway::Route,
     metrics::Metrics,
+    room::Room,
     state::{Store, StoreError},
     submission::{Refusal, Submission},
 };

@@ -20,7 +20,6 @@ use crate::{
     problems::{INVALID_VALUE, RETRY_AFTER_S, views_unavailable},
     sql::{Statement, Value},
     standby::Wellness,
-    turns::Turns,
 };
 
 /// What the network may add to the time that Postgres was given.
@@ -54,7 +53,7 @@ pub fn connect_options(database_url: &str, bounds: &Bounds) -> Result<PgConnectO
 pub enum ReadError {
     #[error("Postgres cannot be reached: {0}")]
     Unreachable(#[source] sqlx::Error),
-    #[error("no connection became free in time, or would")]
+    #[error("no connection became free in time")]
     Busy,
     #[error("the statement took too long")]
     TooSlow,
@@ -91,7 +90,7 @@ impl From<ReadError> for Problem {
                 views_unavailable("The database of the views cannot be reached.")
             }
             ReadError::OutOfDate => views_unavailable("The view is being switched to another version."),
-            ReadError::Busy => overloaded("The database has more to do than it can do soon."),
+            ReadError::Busy => overloaded("No connection to the database became free in time."),
             ReadError::TooSlow => overloaded("The database took too long over the query."),
             // Values are checked before; this is left for what only the column's own type can know.
             ReadError::BadValue(_) => {
@@ -165,7 +164,6 @@ impl Databases {
 pub struct Database {
     pool: PgPool,
     lost: Lost,
-    turns: Arc<Turns>,
     patience: Duration,
 }
 
@@ -184,14 +182,12 @@ impl Database {
             })
             .connect_lazy_with(options);
         let patience = bounds.acquire_timeout() + bounds.statement_timeout() + NETWORK_SLACK;
-        let turns = Arc::new(Turns::new(bounds.pool_size as usize, bounds.max_in_flight as usize));
-        Self { pool, lost, turns, patience }
+        Self { pool, lost, patience }
     }
 
     /// The one row of the statement, if it gives one. A connection that turns out to be dead is replaced
     /// once: reading twice does no harm.
     pub async fn fetch(&self, statement: &Statement) -> Result<Option<PgRow>, ReadError> {
-        let _turn = self.turns.take().ok_or(ReadError::Busy)?;
         let reading = async {
             match self.try_fetch(statement).await {
                 Err(error) if is_lost(&error) => {

@@ -33,7 +33,6 @@ mod served;
 mod signals;
 mod sql;
 mod standby;
-mod turns;
 mod watcher;
 
 use std::sync::Arc;

@@ -102,7 +102,7 @@ impl Writer {
             store.commit(changes, head).await?;
             waiting = left;
             if !self.queue.is_empty() {
-                self.room.served(commands, began.elapsed());
+                self.room.decided(commands, began.elapsed());
             }
         }
     }

@@ -11,7 +11,6 @@ mod latencies;
 mod measures;
 mod metrics;
 mod requests;
-mod room;
 mod uncounted;
 mod window;
 
@@ -32,7 +31,6 @@ use tokio::{
 
 pub use args::LoadArgs;
 pub use report::{LoadReport, subject};
-pub use room::Room;
 pub(crate) use uncounted::add as add_uncounted;
 pub use uncounted::uncounted;
 

@@ -1,15 +1,15 @@
-//! How much may wait: so much that each is served soon, by what is served in a second when there is enough to do. A queue
-//! of a fixed length is as long in time as the service is slow.
+//! How many commands may wait for the writer: so many that each is decided soon, by what it decides in a second when it
+//! has enough to do. A queue of a fixed length is as long in time as the writer is slow.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
 
-/// So long may something wait. Longer than most clients mind, shorter than most wait before they try again.
+/// So long may a command wait. Longer than most clients mind, shorter than most wait before they try again.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 
-/// The room of one queue.
+/// The room of the writer's queue.
 pub struct Room {
     min: usize,
     max: usize,
@@ -17,7 +17,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// There is room for `max` until it is known how fast the queue is served; never for fewer than `min`.
+    /// There is room for `max` until it is known how fast the writer is; never for fewer than `min`.
     pub fn new(min: usize, max: usize) -> Self {
         Self { min: min.min(max), max, now: AtomicUsize::new(max) }
     }
@@ -27,8 +27,8 @@ impl Room {
         self.now.load(Relaxed)
     }
 
-    /// So many were served in this time, and all the while more were waiting: it could not be done faster.
-    pub fn served(&self, count: usize, took: Duration) {
+    /// The writer has decided so many in this time, at the end of which more were waiting: it could do no more.
+    pub fn decided(&self, count: usize, took: Duration) {
         let in_time = count as f64 * WAIT_MAX.as_secs_f64() / took.as_secs_f64();
         // Once it may be quick or slow by chance. (A time of nothing gives all the room there is.)
         let room = (self.now() as f64 * 3.0 + in_time) / 4.0;
@@ -40,16 +40,16 @@ impl Room {
 mod tests {
     use super::*;
 
-    fn after(served: &[(usize, u64)]) -> usize {
+    fn after(decided: &[(usize, u64)]) -> usize {
         let room = Room::new(100, 8000);
-        for &(count, millis) in served {
-            room.served(count, Duration::from_millis(millis));
+        for &(count, millis) in decided {
+            room.decided(count, Duration::from_millis(millis));
         }
         room.now()
     }
 
     #[test]
-    fn there_is_room_for_what_is_served_in_time() {
+    fn there_is_room_for_what_is_decided_in_time() {
         assert_eq!(after(&[]), 8000);
         let settled = after(&[(200, 10); 40]);
         assert!((1990..=2010).contains(&settled), "{settled}");
