@@ -181,12 +181,16 @@ async fn the_whole_system_keeps_its_promises_in_a_storm() {
     let mut crowd = Crowd::new(library.clone(), settings.seed);
     let mut chaos = Chaos::new(world, library.clone(), Random::new(settings.seed, 0));
 
+    let watching = tokio::spawn(referee::watch(chaos.world.log.clone(), library.clone()));
     let started = Instant::now();
     let raged = rage(&mut chaos, &mut referee, &mut crowd, &settings).await;
+    watching.abort();
     println!("\n{}\n{}", referee.sum, library.summary());
     tell(&chaos);
     if let Err(what) = raged {
-        println!("{}", chaos.world.said());
+        if env::var_os("HEADWATER_STORM_QUIET").is_none() {
+            println!("{}", chaos.world.said());
+        }
         panic!("seed {}, after {:.1} s: {what}", settings.seed, started.elapsed().as_secs_f64());
     }
     println!("acknowledged and lost 0, doubled 0, stale 0");

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -12,14 +12,14 @@ use super::{
     readers::Library,
     world::World,
 };
-use crate::storm::random::Random;
+use crate::storm::{client::Silence, random::Random};
 
 /// So many of a hundred times two things go wrong at once.
 const TWO_PERCENT: u64 = 35;
 /// The second begins so long after the first at the most.
 const BETWEEN_MS_MAX: u64 = 800;
 /// Faults last up to so long; so many of a hundred, longer.
-const SHORT_MS_MAX: u64 = 3_000;
+const SHORT_MS_MAX: u64 = 2_500;
 const LONG_PERCENT: u64 = 30;
 const LONG_MS: std::ops::Range<u64> = 3_000..9_000;
 /// The storm rests up to so long before the next.
@@ -71,7 +71,7 @@ impl Chaos {
         let names: Vec<String> =
             blows.iter().map(|blow| format!("{} ({})", blow.fault, blow.number)).collect();
         for silence in [&self.library.sea.silence, &self.library.silence] {
-            silence.lock().unwrap().longest = Duration::ZERO;
+            *silence.lock().unwrap() = Silence::new();
         }
         let mut begun: Vec<Blow> = Vec::new();
         for blow in blows {
@@ -91,8 +91,7 @@ impl Chaos {
         }
         let ended = Instant::now();
         let served = self.until_served().await;
-        let longest =
-            |silence: &std::sync::Mutex<crate::storm::client::Silence>| silence.lock().unwrap().longest;
+        let longest = |silence: &Mutex<Silence>| silence.lock().unwrap().longest;
         let (commands, queries) = (longest(&self.library.sea.silence), longest(&self.library.silence));
         println!(
             "{:7.1} s  {:70} silent: commands {:.1} s, queries {:.1} s; served {:.1} s after",
@@ -155,7 +154,7 @@ impl Chaos {
         tokio::time::sleep(Duration::from_millis(self.random.within(milliseconds))).await;
     }
 
-    /// Whether everybody is served in time.
+    /// Whether everybody is served in time. Where something is wrong at first sight, nobody need be.
     async fn until_served(&self) -> bool {
         let served = || {
             let Library { sea, read, .. } = &*self.library;
@@ -165,7 +164,8 @@ impl Chaos {
         let deadline = Instant::now() + RECOVERY_MAX;
         while Instant::now() < deadline {
             let now = served();
-            if now.0 >= commands + COMMANDS_SERVED && now.1 >= queries + QUERIES_SERVED {
+            let is_served = now.0 >= commands + COMMANDS_SERVED && now.1 >= queries + QUERIES_SERVED;
+            if is_served || !self.library.complaints.lock().unwrap().is_empty() {
                 return true;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -68,9 +68,10 @@ const LINKS: [(Role, Role); 10] = [
 ];
 const SERVICES: [Role; 4] = [Role::Command, Role::Projector, Role::Query, Role::Tasks];
 
-/// Every fault once, in an order that chance decides.
+/// Every fault once, and the rarer ones of a standby some more, in an order that chance decides.
 pub fn deck(random: &mut Random) -> Vec<Fault> {
-    let mut deck = vec![Fault::Fill(Role::Nats), Fault::Fill(Role::Command), Fault::Lag];
+    let mut deck = vec![Fault::Fill(Role::Nats), Fault::Fill(Role::Command)];
+    deck.extend([Fault::Lag; 3]);
     deck.extend(SERVICES.map(Fault::Skew));
     for role in Role::ALL {
         deck.push(Fault::Stop(role));

@@ -33,7 +33,7 @@ const REST_OF_A_STRANGER: Duration = Duration::from_millis(200);
 /// More `ETag`s than these a client forgets.
 const ETAGS_MAX: usize = 1_000;
 /// No more complaints than these are kept.
-const COMPLAINTS_MAX: usize = 20;
+const COMPLAINTS_MAX: usize = 5;
 /// What a query may be answered instead.
 const PROBLEMS: [&str; 5] = ["view-behind", "views-unavailable", "overloaded", "not-ready", "answer-timeout"];
 
@@ -175,7 +175,8 @@ impl Reader {
         let library = self.library.clone();
         let Answered { status, position, etag, upstream, is_hit, body, .. } = &answered;
         library.count(&format!("query: {status} {}", answered.code()));
-        let Some(position) = *position else {
+        // A view that is behind says how far it is, too.
+        let Some(position) = position.filter(|_| matches!(status, 200 | 304 | 404)) else {
             let is_known = matches!(status, 503 | 504) && PROBLEMS.contains(&answered.code().as_str());
             if !is_known || !answered.says_when_to_come_again {
                 library.complain(format!("{path} is answered {answered:?}"));
@@ -195,7 +196,7 @@ impl Reader {
             self.etags.insert(question, etag.clone());
         }
         let client = library.client(self.number, upstream, generations);
-        let given = Given { status: *status, position, etag: etag.as_deref(), body };
+        let given = Given { status: *status, position, etag: etag.as_deref(), body: body.as_bytes() };
         library.answers.lock().unwrap().note(question, client, at_least, given);
         library.read.fetch_add(1, Ordering::Relaxed);
         library.hits.fetch_add(u64::from(*is_hit), Ordering::Relaxed);
@@ -231,7 +232,7 @@ struct Answered {
     upstream: String,
     is_hit: bool,
     says_when_to_come_again: bool,
-    body: Vec<u8>,
+    body: String,
 }
 
 impl Answered {
@@ -244,13 +245,13 @@ impl Answered {
             upstream: header(UPSTREAM).unwrap_or_default(),
             is_hit: header("cache-status").is_some_and(|status| status.contains("; hit")),
             says_when_to_come_again: response.headers().contains_key("retry-after"),
-            body: response.bytes().await?.to_vec(),
+            body: response.text().await?,
         })
     }
 
     /// Of the problem, if it is one.
     fn code(&self) -> String {
-        let problem: Option<Value> = serde_json::from_slice(&self.body).ok();
+        let problem: Option<Value> = serde_json::from_str(&self.body).ok();
         problem.and_then(|problem| Some(problem["code"].as_str()?.to_owned())).unwrap_or_default()
     }
 }

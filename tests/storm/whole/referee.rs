@@ -3,13 +3,13 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use coherence::Answers;
 use domain::{Event, account::Event as Account, order::Event as Order};
-use event_log::{Envelope, EventLog, Follower};
+use event_log::{Envelope, EventLog, FollowError, Follower};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
@@ -26,6 +26,9 @@ use crate::{
 
 /// When the storm rests, views and standby are up to date within this time, and all emails that are owed were sent.
 const CALM_MAX: Duration = Duration::from_secs(60);
+
+/// While the log cannot be read, it is tried again after so long.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What was checked so far.
 #[derive(Debug, Default)]
@@ -142,6 +145,18 @@ impl Referee {
         self.sum.emails = self.owed.mails;
         self.sum.emails_again = self.owed.mails - self.owed.had.len();
         self.owed.missing()
+    }
+}
+
+/// Reads the log all the while, and complains as soon as it breaks its rules or is not the one that it was.
+pub async fn watch(log: EventLog, library: Arc<Library>) {
+    let mut follower = log.follow(Default::default());
+    loop {
+        match follower.next().await {
+            Ok(_) => {}
+            Err(FollowError::Unavailable(_)) => tokio::time::sleep(LOOK_AGAIN).await,
+            Err(error) => return library.complain(error.to_string()),
+        }
     }
 }
 

@@ -262,7 +262,11 @@ impl Ground<'_> {
                 state_folder = Some(state_of(self.folder, &making.disks, number));
                 settings.push(("HEADWATER_LOG_REPLICAS", "3".into()));
             }
-            Role::Tasks => settings.push(("HEADWATER_TASK_REPLICAS", "3".into())),
+            Role::Tasks => {
+                settings.push(("HEADWATER_TASK_REPLICAS", "3".into()));
+                // The services are busy all the time, and rests need not be longer than what is left to do.
+                settings.push(("HEADWATER_TRICKLE_PER_SECOND", "200".into()));
+            }
             Role::Query => {
                 let wire = Wire::to(self.standby_url).await;
                 settings.push(("HEADWATER_STANDBY_URL", wire.instead(self.standby_url).into()));
