@@ -19,6 +19,7 @@ use super::{
     world::{World, tasks},
 };
 use crate::{
+    copies::are_current,
     history::{Attempt, Checked, History},
     smtp::Received,
     tasks::is_idle,
@@ -27,6 +28,8 @@ use crate::{
 /// When the storm rests, views and standby are up to date within this time, and all emails that are owed were sent.
 const CALM_MAX: Duration = Duration::from_secs(60);
 
+/// What nobody waits for any more comes within this time.
+const STILL_FOR: Duration = Duration::from_secs(1);
 /// While the log cannot be read, it is tried again after so long.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -71,6 +74,7 @@ impl Referee {
         attempts: Vec<Attempt>,
     ) -> Result<(), String> {
         let log = &world.log;
+        until("the log stands still", async || stands_still(log).await).await?;
         let findings = replay::check(log, |_| ()).await.map_err(|error| format!("replay check: {error}"))?;
         if !findings.is_clean() {
             return Err(format!("replay check: {findings:#?}"));
@@ -107,7 +111,7 @@ impl Referee {
             }
         }
         self.scans = scans(&world.standby_url).await?;
-        self.owed.go_on(&events);
+        self.owed.go_on(&events)?;
         self.emails(world, head).await?;
         self.sum.rests += 1;
         Ok(())
@@ -143,9 +147,16 @@ impl Referee {
         is_done.await.map_err(|error| format!("{error}: {last}"))?;
         self.owed.sent(world.mail().mails_after(self.sum.emails))?;
         self.sum.emails = self.owed.mails;
-        self.sum.emails_again = self.owed.mails - self.owed.had.len();
+        self.sum.emails_again = self.owed.mails - self.owed.had.len() - self.owed.early.len();
         self.owed.missing()
     }
+}
+
+/// Whether nothing comes any more, and whoever is read from knows everything.
+async fn stands_still(log: &EventLog) -> bool {
+    let before = log.last_sequence().await.ok();
+    tokio::time::sleep(STILL_FOR).await;
+    before.is_some() && before == log.last_sequence().await.ok() && are_current(log).await
 }
 
 /// Reads the log all the while, and complains as soon as it breaks its rules or is not the one that it was.
@@ -201,6 +212,10 @@ struct Owed {
     /// All that were ever owed, by policy and position.
     ever: HashSet<(&'static str, u64)>,
     had: HashSet<(&'static str, u64)>,
+    /// Had before the event was seen that owes it.
+    early: HashSet<(&'static str, u64)>,
+    /// Up to where events were seen.
+    end: u64,
     mails: usize,
 }
 
@@ -208,10 +223,11 @@ const WELCOME: &str = "welcome-email";
 const CONFIRMATION: &str = "order-confirmation";
 
 impl Owed {
-    fn go_on(&mut self, events: &[Envelope]) {
+    fn go_on(&mut self, events: &[Envelope]) -> Result<(), String> {
         for envelope in events {
             let recorded = replay::recorded(envelope).expect("the log was checked");
             let (id, position) = (recorded.id, recorded.position);
+            self.end = position;
             match recorded.event {
                 Event::Account(Account::Registered { .. }) => {
                     self.welcomes.insert(id, position);
@@ -230,6 +246,9 @@ impl Owed {
                 Event::Account(_) => {}
             }
         }
+        self.had.extend(self.early.drain());
+        let unowed: Vec<_> = self.had.difference(&self.ever).collect();
+        if unowed.is_empty() { Ok(()) } else { Err(format!("nobody is owed {unowed:?}")) }
     }
 
     fn sent(&mut self, mails: Vec<Received>) -> Result<(), String> {
@@ -240,6 +259,8 @@ impl Owed {
             let position = id.split('@').next().and_then(|name| name.rsplit('.').next()?.parse().ok());
             match of.zip(position) {
                 Some(known) if self.ever.contains(&known) => _ = self.had.insert(known),
+                // Of an event that came while all others were checked.
+                Some(known) if known.1 > self.end => _ = self.early.insert(known),
                 _ => return Err(format!("nobody is owed {id}")),
             }
             self.mails += 1;
