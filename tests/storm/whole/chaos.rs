@@ -16,7 +16,7 @@ use crate::storm::{client::Silence, random::Random};
 
 /// So many of a hundred times two things go wrong at once.
 const TWO_PERCENT: u64 = 35;
-/// The second begins so long after the first at the most.
+/// The second begins so long after the first at the most, and ends so long after it.
 const BETWEEN_MS_MAX: u64 = 800;
 /// Faults last up to so long; so many of a hundred, longer.
 const SHORT_MS_MAX: u64 = 2_500;
@@ -85,7 +85,10 @@ impl Chaos {
         let is_long = self.random.percent(LONG_PERCENT);
         self.sleep(if is_long { LONG_MS } else { 0..SHORT_MS_MAX }).await;
         begun.sort_by_key(Blow::rank);
-        for blow in &begun {
+        for (index, blow) in begun.iter().enumerate() {
+            if index > 0 {
+                self.sleep(0..BETWEEN_MS_MAX).await;
+            }
             blow.end(&mut self.world).await;
             self.turn_page(blow.fault);
         }
