@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// When the storm rests, views and standby are up to date within this time, and all emails that are owed were sent.
-const CALM_MAX: Duration = Duration::from_secs(60);
+const CALM_MAX: Duration = Duration::from_secs(120);
 
 /// What nobody waits for any more comes within this time.
 const STILL_FOR: Duration = Duration::from_secs(1);
