@@ -177,7 +177,7 @@ async fn misses_at_the_same_time_are_read_together() {
 #[tokio::test]
 async fn a_standby_that_is_behind_is_not_believed_and_serves_when_the_primary_is_gone() {
     let place = Place::new(Arc::new(Servers::start().await)).await;
-    let standby = Standby::of(&place.servers).await;
+    let standby = Standby::of(&place.servers.postgres).await;
     let url = standby.url_of(&place);
     let nats = place.servers.nats.url_as("query-service");
     let queries = place.query_service_with(&nats, &["--standby-url", &url]).await;

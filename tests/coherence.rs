@@ -2,21 +2,20 @@
 //! to at the position that the answer says.
 
 mod clients;
-mod wire;
 
 use std::sync::Arc;
 
 use crate::{
     harness::{Place, Servers, World},
     standby::Standby,
+    wire::Wire,
 };
 use clients::Clients;
-use wire::Wire;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_right_while_rows_change_and_the_standby_lags() {
     let place = Place::new(Servers::shared().await).await;
-    let standby = Standby::of(&place.servers).await;
+    let standby = Standby::of(&place.servers.postgres).await;
     let url = standby.url_of(&place);
     let nats_url = place.servers.nats.url_as("query-service");
     let queries = place.query_service_with(&nats_url, &["--standby-url", &url]).await;
@@ -87,7 +86,7 @@ struct Failover {
 impl Failover {
     async fn prepare() -> Self {
         let mut place = Place::new(Arc::new(Servers::start().await)).await;
-        let standby = Standby::of(&place.servers).await;
+        let standby = Standby::of(&place.servers.postgres).await;
         let standby_url = standby.url_of(&place);
         let primary = Wire::to(&place.database_url).await;
         place.database_url = primary.instead(&place.database_url);

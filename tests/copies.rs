@@ -1,5 +1,6 @@
 //! A log that is kept on several servers, one of which leads the others.
 
+use async_nats::jetstream::{self, stream::Info};
 use clap::Parser;
 use event_log::EventLog;
 use serde_json::json;
@@ -9,6 +10,20 @@ use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use crate::harness::until;
+
+/// What the servers say of the log's stream.
+pub async fn info(log: &EventLog) -> Option<Info> {
+    let stream = format!("{}_LOG", log.namespace());
+    let stream = jetstream::new(log.client().clone()).get_stream(stream).await;
+    Some(stream.ok()?.cached_info().clone())
+}
+
+/// Whether each of three copies has all that the first has, so that whoever is read from knows everything.
+pub async fn are_current(log: &EventLog) -> bool {
+    let Some(cluster) = info(log).await.and_then(|info| info.cluster) else { return false };
+    cluster.replicas.len() == 2
+        && cluster.replicas.iter().all(|copy| copy.current && !copy.offline && copy.lag.unwrap_or(0) == 0)
+}
 
 #[tokio::test]
 async fn an_answer_without_an_effect_is_proven_by_an_append() {

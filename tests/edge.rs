@@ -13,4 +13,4 @@ mod statements;
 mod tls;
 mod writer;
 
-pub use clients::Clients;
+pub use clients::{Clients, UPSTREAM};

@@ -1,8 +1,6 @@
 //! A log without room: commands are answered 503 and told when to come again, nothing acknowledged is lost, and
 //! commands flow again when there is room, without a restart of our services.
 
-use std::{fs, process::Command};
-
 use clap::Parser;
 use event_log::EventLog;
 use reqwest::StatusCode;
@@ -12,6 +10,8 @@ use stack::servers::{Nats, ServerConfig, temporary_folder};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use uuid::Uuid;
+
+use crate::disk::Disk;
 
 /// As the repository's, with little room.
 const LITTLE_ROOM: &str = "
@@ -152,55 +152,12 @@ async fn when_the_store_is_at_its_limit_commands_are_refused_until_there_is_room
     world.nothing_is_lost().await;
 }
 
-/// A small disk, which is in memory.
-struct Disk(TempDir);
-
-impl Disk {
-    /// None where mounting is not permitted.
-    fn mount() -> Option<Self> {
-        let folder = temporary_folder().unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=16m", "tmpfs"]).arg(folder.path());
-        let output = mount.output();
-        if output.as_ref().is_ok_and(|output| output.status.success()) {
-            return Some(Self(folder));
-        }
-        eprintln!("skipped: a disk of its own for this test cannot be mounted: {output:?}");
-        None
-    }
-
-    /// Leaves no more than some kilobytes.
-    fn fill(&self) {
-        let ballast = self.0.path().join("ballast");
-        let mut size = 16 * 1024 * 1024;
-        while size >= 4096 {
-            let part = fs::OpenOptions::new().create(true).append(true).open(&ballast).unwrap();
-            if std::io::Write::write_all(&mut &part, &vec![0; size]).is_err() {
-                size /= 2;
-            }
-        }
-        let size = fs::metadata(&ballast).unwrap().len() - 64 * 1024;
-        fs::File::options().write(true).open(&ballast).unwrap().set_len(size).unwrap();
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.0.path().join("ballast")).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Lazily, because a server may still be about to end.
-        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
-    }
-}
-
 #[tokio::test]
 async fn when_the_disk_is_full_commands_are_refused_until_there_is_room() {
-    let Some(disk) = Disk::mount() else { return };
+    let Some(disk) = Disk::mount(16 << 20) else { return eprintln!("skipped") };
     let logs = temporary_folder().unwrap();
     let config =
-        ServerConfig { log: logs.path().join("server.log"), ..ServerConfig::within(disk.0.path()).unwrap() };
+        ServerConfig { log: logs.path().join("server.log"), ..ServerConfig::within(disk.path()).unwrap() };
     let mut world = World::start(Nats::start(config).await.unwrap()).await;
     disk.fill();
     world.until_refused("outcome-unknown").await;

@@ -7,8 +7,12 @@
 //! point between two effects at which the rules give the answer that was given. See [`placing`].
 //!
 //! Every attempt carries a `Correlation-Id` of its own, which its events carry on: no effect is anybody else's.
+//!
+//! A long history is checked part by part ([`History`]), and what was checked is forgotten but for what later parts
+//! rest on.
 
 mod forged;
+mod parts;
 mod past;
 mod placing;
 pub mod recorder;
@@ -16,6 +20,7 @@ mod rules;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::AddAssign,
     time::Duration,
 };
 
@@ -131,17 +136,69 @@ pub struct Checked {
 
 /// Checks all that was sent and answered against all that is in the log.
 pub fn check(attempts: &[Attempt], log: &[Envelope]) -> Result<Checked, Vec<Violation>> {
-    let (past, mut violations) = Past::fold(log);
-    let by_id = HashMap::from_iter(attempts.iter().map(|attempt| (attempt.id, attempt)));
-    let checker = Checker { past, attempts, by_id };
-    violations.extend(checker.broken_by_effects());
-    violations.extend(checker.broken_by_answers());
-    if violations.is_empty() {
-        // Only effects that can be trusted can explain anything.
-        violations.extend(checker.broken_by_order());
+    History::default().go_on(attempts.to_vec(), log)
+}
+
+/// A history that is checked part by part. Between two parts there is a moment at which nothing is under way; who was
+/// not answered until then may have had no effect yet, and has it in the next part or never.
+#[derive(Default)]
+pub struct History {
+    past: Past,
+    /// Those that had an effect under a key: their commands are what a repeat is compared with.
+    keyed: HashMap<Uuid, Attempt>,
+    /// Those of the last part that were not answered, and had no effect.
+    open: Vec<Attempt>,
+}
+
+impl History {
+    /// Checks the next part: what was sent in it, and all events of the log that came in it.
+    pub fn go_on(&mut self, attempts: Vec<Attempt>, log: &[Envelope]) -> Result<Checked, Vec<Violation>> {
+        let mut violations = self.past.go_on(log);
+        let open = self.open.len();
+        self.open.extend(attempts);
+        let known = self.keyed.values().chain(&self.open);
+        let by_id = known.map(|attempt| (attempt.id, attempt)).collect();
+        let checker = Checker { past: &self.past, attempts: &self.open, by_id };
+        violations.extend(checker.broken_by_effects());
+        violations.extend(checker.broken_by_answers());
+        if violations.is_empty() {
+            // Only effects that can be trusted can explain anything.
+            violations.extend(checker.broken_by_order());
+        }
+        violations.truncate(VIOLATIONS_MAX);
+        if !violations.is_empty() {
+            return Err(violations);
+        }
+        let checked = checker.counted(open);
+        self.settle(open);
+        Ok(checked)
     }
-    violations.truncate(VIOLATIONS_MAX);
-    if violations.is_empty() { Ok(checker.counted()) } else { Err(violations) }
+
+    /// Forgets all but what the next part rests on. The first `open` attempts are of the part before.
+    fn settle(&mut self, open: usize) {
+        for (index, attempt) in std::mem::take(&mut self.open).into_iter().enumerate() {
+            let is_done = self.past.effect_of(attempt.id).is_some();
+            if is_done && attempt.key.is_some() {
+                self.keyed.insert(attempt.id, attempt);
+            } else if !is_done && attempt.answered.is_none() && index >= open {
+                self.open.push(attempt);
+            }
+        }
+        self.past.settle();
+    }
+}
+
+impl AddAssign for Checked {
+    fn add_assign(&mut self, other: Self) {
+        self.effects += other.effects;
+        self.acknowledged += other.acknowledged;
+        for (answer, count) in other.explained {
+            *self.explained.entry(answer).or_default() += count;
+        }
+        self.without_effect += other.without_effect;
+        self.unanswered += other.unanswered;
+        self.unanswered_with_effect += other.unanswered_with_effect;
+    }
 }
 
 /// All events of a log.
@@ -155,7 +212,7 @@ pub async fn read(log: &EventLog) -> Vec<Envelope> {
 }
 
 struct Checker<'a> {
-    past: Past,
+    past: &'a Past,
     attempts: &'a [Attempt],
     by_id: HashMap<Uuid, &'a Attempt>,
 }
@@ -205,10 +262,15 @@ impl Checker<'_> {
         broken.collect()
     }
 
-    fn counted(&self) -> Checked {
+    /// The first `open` attempts were counted as unanswered already.
+    fn counted(&self, open: usize) -> Checked {
         let mut checked = Checked { effects: self.past.effects().len(), ..Default::default() };
-        for attempt in self.attempts {
+        for (index, attempt) in self.attempts.iter().enumerate() {
             let had_effect = self.past.effect_of(attempt.id).is_some();
+            if index < open {
+                checked.unanswered_with_effect += usize::from(had_effect);
+                continue;
+            }
             let explained = match attempt.answered.as_ref().map(|answered| &answered.answer) {
                 None => {
                     checked.unanswered += 1;

@@ -4,11 +4,15 @@ use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
+    process::ExitStatus,
     time::Duration,
 };
 
 use reqwest::StatusCode;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process},
+};
 use stack::{
     ports,
     program::Running,
@@ -117,7 +121,8 @@ impl Instance {
         Self::of(name, config).await
     }
 
-    async fn of(name: &'static str, config: ServiceConfig) -> Self {
+    /// Starts a service that is told this, and waits until it is ready.
+    pub async fn of(name: &'static str, config: ServiceConfig) -> Self {
         let (port, log) = (config.port, config.log.clone());
         let program = services::program(programs().await, name, config);
         let running = Running::start(program).await.unwrap();
@@ -138,6 +143,11 @@ impl Instance {
         // One that is paused does not answer at all.
         let answer = request.timeout(Duration::from_millis(500)).send().await;
         answer.is_ok_and(|answer| answer.status() == StatusCode::OK)
+    }
+
+    /// Waits until it has ended.
+    pub async fn exited(&self) -> ExitStatus {
+        self.running.exited().await
     }
 
     /// Sends SIGTERM, and waits until it has ended.
@@ -175,7 +185,9 @@ pub fn resume(pid: u32) {
 
 fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    kill_process(pid, signal).unwrap();
+    // One that has ended meanwhile needs none.
+    let sent = kill_process(pid, signal);
+    assert!(matches!(sent, Ok(()) | Err(Errno::SRCH)), "{sent:?}");
 }
 
 /// Waits until one of the instances writes, and tells which.

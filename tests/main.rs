@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod disk;
 mod harness;
 mod issuer;
 mod python;
 mod smtp;
+mod wire;
 mod written_log;
 
 mod analysts;

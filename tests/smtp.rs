@@ -81,6 +81,10 @@ impl SmtpServer {
         self.process.kill().await.unwrap();
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.id().expect("nobody has waited for its end")
+    }
+
     /// A URL that needs no more to send emails.
     pub fn url(&self) -> String {
         format!("smtp://127.0.0.1:{}", self.port)
@@ -94,7 +98,12 @@ impl SmtpServer {
 
     /// What it has accepted so far, in order.
     pub fn mails(&self) -> Vec<Received> {
-        let paths = (1..).map(|number| self.folder.path().join(format!("{number}.json")));
+        self.mails_after(0)
+    }
+
+    /// The same without the first so many.
+    pub fn mails_after(&self, count: usize) -> Vec<Received> {
+        let paths = (count + 1..).map(|number| self.folder.path().join(format!("{number}.json")));
         let texts = paths.map_while(|path| fs::read_to_string(path).ok());
         texts.map(|text| serde_json::from_str(&text).unwrap()).collect()
     }

@@ -10,19 +10,24 @@ use crate::harness::{Place, Servers, until};
 /// A standby in a folder of its own.
 pub struct Standby {
     pub postgres: Postgres,
-    _folder: TempDir,
+    pub folder: TempDir,
 }
 
 impl Standby {
-    pub async fn of(servers: &Servers) -> Self {
+    pub async fn of(primary: &Postgres) -> Self {
         let folder = temporary_folder().unwrap();
         let config = ServerConfig::within(folder.path()).unwrap();
-        Self { postgres: servers.postgres.standby(config).await.unwrap(), _folder: folder }
+        Self { postgres: primary.standby(config).await.unwrap(), folder }
     }
 
     /// Its copy of a place's database, as the user that a query-service is.
     pub fn url_of(&self, place: &Place) -> String {
-        self.postgres.url_as(QUERY_SERVICE, &self.postgres.database_url(&place.namespace))
+        self.url(&place.namespace)
+    }
+
+    /// The same of any database.
+    pub fn url(&self, database: &str) -> String {
+        self.postgres.url_as(QUERY_SERVICE, &self.postgres.database_url(database))
     }
 
     /// From now on it stays as it is; what its primary writes waits.
@@ -89,7 +94,7 @@ async fn found(url: &str) -> Option<String> {
 async fn what_is_written_to_the_primary_is_seen_on_the_standby() {
     let place = Place::new(Servers::shared().await).await;
     write(&place, "a").await;
-    let mut standby = Standby::of(&place.servers).await;
+    let mut standby = Standby::of(&place.servers.postgres).await;
     until_it_has(&standby, &place, "a").await;
     write(&place, "b").await;
     until_it_has(&standby, &place, "a b").await;
@@ -103,7 +108,7 @@ async fn what_is_written_to_the_primary_is_seen_on_the_standby() {
 #[tokio::test]
 async fn a_standby_that_is_paused_stays_as_it_is() {
     let place = Place::new(Servers::shared().await).await;
-    let standby = Standby::of(&place.servers).await;
+    let standby = Standby::of(&place.servers.postgres).await;
     write(&place, "a").await;
     until_it_has(&standby, &place, "a").await;
     standby.pause().await;
@@ -124,7 +129,7 @@ async fn a_standby_that_is_paused_stays_as_it_is() {
 async fn a_standby_cannot_be_written_to() {
     let place = Place::new(Servers::shared().await).await;
     write(&place, "a").await;
-    let standby = Standby::of(&place.servers).await;
+    let standby = Standby::of(&place.servers.postgres).await;
     until_it_has(&standby, &place, "a").await;
     let url = standby.postgres.database_url(&place.namespace);
     let mut connection = PgConnection::connect(&url).await.unwrap();

@@ -9,6 +9,7 @@ mod chaos;
 mod client;
 mod cluster;
 pub mod random;
+mod whole;
 
 use std::{
     env,

@@ -11,7 +11,10 @@ use tokio::{
 };
 
 use super::site::{EU, Site};
-use crate::harness::{Answer, Call};
+use crate::{
+    harness::{Answer, Call},
+    wire::Wire,
+};
 
 fn call(site: &Site, method: Method, path: &str) -> Call {
     let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
@@ -77,6 +80,27 @@ async fn a_command_is_bounded_and_an_import_is_not() {
         call(&site, Method::POST, "/commands/commands").header("content-type", "application/x-ndjson");
     let answer = import.body(lines).send().await;
     assert!(answer.text.ends_with("{\"done\":true,\"commands\":2000,\"accepted\":2000,\"failed\":0}\n"));
+}
+
+/// Nobody may be told that nothing was done who has sent a command that may have arrived.
+#[tokio::test]
+async fn a_command_whose_connection_breaks_may_have_had_its_effect() {
+    let site = Site::start(1, &[EU]).await;
+    let service = &site.commands[0].instance;
+    let wire = Wire::to(&service.url).await;
+    let edge = site.edge_over(&wire).await;
+    let call = Call::new(reqwest::Client::new().post(format!("{}/commands/accounts/register", edge.url())));
+    let call = call.header("content-type", "application/json").body(registration("ada"));
+    service.pause();
+    let breaking = async {
+        // The command waits at the service by then, whose health checks have not failed yet.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        wire.cut();
+    };
+    let (answer, ()) = tokio::join!(call.send(), breaking);
+    service.resume();
+    assert_eq!(answer.problem(), (504, "outcome-unknown"));
+    assert_eq!(answer.header("retry-after"), "1");
 }
 
 #[tokio::test]

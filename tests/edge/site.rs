@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use crate::{
     harness::{Place, Servers, until},
     instance::{Instance, Settings},
+    wire::Wire,
 };
 
 pub const EU: &str = "eu";
@@ -75,6 +76,13 @@ impl Site {
         let mut config = edge_config(&self.folder, "another-edge");
         configure(&mut config);
         Envoy::start(config, &upstreams(&self.commands, &self.queries)).await.unwrap()
+    }
+
+    /// Starts another edge that reaches the first command-service over a wire.
+    pub async fn edge_over(&self, wire: &Wire) -> Envoy {
+        let mut over = upstreams(&self.commands[..1], &self.queries);
+        over.commands[0].address = wire.address.parse().unwrap();
+        Envoy::start(edge_config(&self.folder, "edge-over-wire"), &over).await.unwrap()
     }
 
     /// Starts so many more replicas, and tells the edge of them.

@@ -9,41 +9,41 @@ use uuid::Uuid;
 
 use super::{Answer, Answered, Attempt, Checker, Past, Rule, check, rules::Decision};
 
-const ADA: Uuid = Uuid::from_u128(1);
-const BOB: Uuid = Uuid::from_u128(2);
+pub(super) const ADA: Uuid = Uuid::from_u128(1);
+pub(super) const BOB: Uuid = Uuid::from_u128(2);
 const ORDER: Uuid = Uuid::from_u128(3);
 
 /// A history while it is being written. Times are in milliseconds.
 #[derive(Default)]
-struct Story {
-    attempts: Vec<Attempt>,
-    log: Vec<Envelope>,
+pub(super) struct Story {
+    pub attempts: Vec<Attempt>,
+    pub log: Vec<Envelope>,
 }
 
 impl Story {
     /// Ada registers, from 0 to 10.
-    fn of_ada() -> Self {
+    pub fn of_ada() -> Self {
         let mut story = Self::default();
         story.done(register(ADA, "ada"), 0, 10);
         story
     }
 
     /// Sent and answered, without an effect.
-    fn answered(&mut self, attempt: Attempt, sent: u64, answered: u64, answer: Answer) -> &mut Attempt {
+    pub fn answered(&mut self, attempt: Attempt, sent: u64, answered: u64, answer: Answer) -> &mut Attempt {
         let answered = Answered { at: Duration::from_millis(answered), answer };
         self.sent(attempt, sent).answered = Some(answered);
         self.last()
     }
 
     /// Sent, never answered, and without an effect so far.
-    fn sent(&mut self, attempt: Attempt, sent: u64) -> &mut Attempt {
+    pub fn sent(&mut self, attempt: Attempt, sent: u64) -> &mut Attempt {
         let id = Uuid::from_u128(100 + self.attempts.len() as u128);
         self.attempts.push(Attempt { id, sent: Duration::from_millis(sent), ..attempt });
         self.last()
     }
 
     /// Sent, decided by the rules on all that there is, and told so.
-    fn done(&mut self, attempt: Attempt, sent: u64, answered: u64) -> &mut Attempt {
+    pub fn done(&mut self, attempt: Attempt, sent: u64, answered: u64) -> &mut Attempt {
         self.sent(attempt, sent);
         let answer = self.takes_effect();
         self.last().answered = Some(Answered { at: Duration::from_millis(answered), answer });
@@ -51,13 +51,13 @@ impl Story {
     }
 
     /// What was sent last is decided and stands in the log.
-    fn takes_effect(&mut self) -> Answer {
+    pub fn takes_effect(&mut self) -> Answer {
         let attempt = self.attempts.last().unwrap();
         let (past, _) = Past::fold(&self.log);
         let (address, position) = (attempt.address(), self.log.len() as u64);
         let (_, revision) = past.aggregate(address, position);
         let by_id = self.attempts.iter().map(|attempt| (attempt.id, attempt)).collect();
-        let checker = Checker { past, attempts: &self.attempts, by_id };
+        let checker = Checker { past: &past, attempts: &self.attempts, by_id };
         let decision = checker.decide(attempt, position, domain::Timestamp::EARLIEST);
         let Decision::Events(events) = decision else { panic!("{decision:?}") };
         let (mut previous, mut types) = (revision, Vec::new());
@@ -112,16 +112,16 @@ fn attempt(kind: Kind, aggregate: Uuid, name: &str, fields: Value) -> Attempt {
 }
 
 /// Registers with an email address and a username of this name.
-fn register(account: Uuid, name: &str) -> Attempt {
+pub(super) fn register(account: Uuid, name: &str) -> Attempt {
     let fields = json!({"email": format!("{name}@example.org"), "username": name});
     attempt(Kind::Account, account, "register", fields)
 }
 
-fn rename(account: Uuid, name: &str) -> Attempt {
+pub(super) fn rename(account: Uuid, name: &str) -> Attempt {
     attempt(Kind::Account, account, "rename", json!({"name": name}))
 }
 
-fn close(account: Uuid) -> Attempt {
+pub(super) fn close(account: Uuid) -> Attempt {
     attempt(Kind::Account, account, "close", json!({}))
 }
 
@@ -130,7 +130,7 @@ fn place(account: Uuid) -> Attempt {
     attempt(Kind::Order, ORDER, "place", fields)
 }
 
-fn keyed(key: &str, attempt: Attempt) -> Attempt {
+pub(super) fn keyed(key: &str, attempt: Attempt) -> Attempt {
     Attempt { key: Some(key.to_owned()), ..attempt }
 }
 
@@ -138,11 +138,11 @@ fn if_match(revision: u64, attempt: Attempt) -> Attempt {
     Attempt { if_match: Some(revision), ..attempt }
 }
 
-fn rejected(code: &str) -> Answer {
+pub(super) fn rejected(code: &str) -> Answer {
     Answer::Rejected(code.to_owned())
 }
 
-fn unchanged(revision: u64) -> Answer {
+pub(super) fn unchanged(revision: u64) -> Answer {
     Answer::Accepted { revision, events: vec![], is_created: false }
 }
 

@@ -2,7 +2,8 @@
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
 };
 
 use domain::{Claim, Event, Kind, State, States, Timestamp};
@@ -40,53 +41,95 @@ impl Effect {
 /// What something was from which position on, the latest last.
 type Changes<T> = Vec<(u64, T)>;
 
-#[derive(Default)]
 pub struct Past {
-    effects: Vec<Effect>,
-    by_attempt: HashMap<Uuid, usize>,
-    by_key: HashMap<(Address, String), usize>,
+    /// Up to where it is settled: no moment before it can be looked at any more.
+    settled: (u64, Timestamp),
+    /// Since then.
+    effects: Vec<Arc<Effect>>,
+    by_attempt: HashMap<Uuid, Arc<Effect>>,
+    /// From the beginning.
+    by_key: HashMap<(Address, String), Arc<Effect>>,
     aggregates: HashMap<Address, Changes<State>>,
     holders: HashMap<Claim, Changes<Option<Address>>>,
     doubled: Vec<Violation>,
 }
 
+impl Default for Past {
+    fn default() -> Self {
+        Self {
+            settled: (0, Timestamp::EARLIEST),
+            effects: Vec::new(),
+            by_attempt: HashMap::new(),
+            by_key: HashMap::new(),
+            aggregates: HashMap::new(),
+            holders: HashMap::new(),
+            doubled: Vec::new(),
+        }
+    }
+}
+
 impl Past {
-    /// Folds all events of a log, and tells what is wrong with the log itself. What comes after an event that
-    /// cannot be read is not folded.
+    /// Folds all events of a log, and tells what is wrong with the log itself.
     pub fn fold(log: &[Envelope]) -> (Self, Vec<Violation>) {
         let mut past = Self::default();
+        let violations = past.go_on(log);
+        (past, violations)
+    }
+
+    /// Folds the events that follow. What comes after an event that cannot be read is not folded.
+    pub fn go_on(&mut self, log: &[Envelope]) -> Vec<Violation> {
         let mut violations = Vec::new();
-        for (index, envelope) in log.iter().enumerate() {
-            let due = index as u64 + 1;
+        let mut effects = Vec::new();
+        for (envelope, due) in log.iter().zip(self.end() + 1..) {
             if envelope.position != due {
                 let what = format!("position {} stands where {due} is due", envelope.position);
                 violations.push(Violation::new(Rule::Chain, what));
                 break;
             }
-            if let Err(violation) = past.take(envelope) {
+            if let Err(violation) = self.take(envelope, &mut effects) {
                 violations.push(violation);
                 break;
             }
         }
-        let mut attempts = HashSet::new();
-        for index in 0..past.effects.len() {
-            past.remember(index, attempts.insert(past.effects[index].attempt));
-        }
-        (past, violations)
+        effects.into_iter().for_each(|effect| self.remember(Arc::new(effect)));
+        violations
     }
 
-    /// In the order of the log.
-    pub fn effects(&self) -> &[Effect] {
+    /// From now on no moment before this one is looked at: what is remembered is each aggregate as it is now, and
+    /// what was done under each key.
+    pub fn settle(&mut self) {
+        if let Some(last) = self.effects.last() {
+            self.settled = (last.last, last.time);
+        }
+        self.effects.clear();
+        self.by_attempt.clear();
+        self.aggregates.values_mut().for_each(keep_last);
+        self.holders.values_mut().for_each(keep_last);
+        self.holders.retain(|_, changes| changes.iter().any(|(_, holder)| holder.is_some()));
+    }
+
+    /// Up to where it is settled, and when that was.
+    pub fn settled(&self) -> (u64, Timestamp) {
+        self.settled
+    }
+
+    /// The position of the last event.
+    pub fn end(&self) -> u64 {
+        self.effects.last().map_or(self.settled.0, |effect| effect.last)
+    }
+
+    /// Those that are not settled, in the order of the log.
+    pub fn effects(&self) -> &[Arc<Effect>] {
         &self.effects
     }
 
     pub fn effect_of(&self, attempt: Uuid) -> Option<&Effect> {
-        self.by_attempt.get(&attempt).map(|index| &self.effects[*index])
+        self.by_attempt.get(&attempt).map(|effect| &**effect)
     }
 
     /// What was done under a key.
     pub fn keyed(&self, address: Address, key: &str) -> Option<&Effect> {
-        self.by_key.get(&(address, key.to_owned())).map(|index| &self.effects[*index])
+        self.by_key.get(&(address, key.to_owned())).map(|effect| &**effect)
     }
 
     /// Attempts and keys that have more than one effect.
@@ -108,7 +151,7 @@ impl Past {
         *holder
     }
 
-    fn take(&mut self, envelope: &Envelope) -> Result<(), Violation> {
+    fn take(&mut self, envelope: &Envelope, effects: &mut Vec<Effect>) -> Result<(), Violation> {
         let position = envelope.position;
         let unreadable = |why: &str| Violation::new(Rule::Chain, format!("the event at {position}: {why}"));
         let version = envelope.version().ok_or_else(|| unreadable("no version"))?;
@@ -129,13 +172,13 @@ impl Past {
         self.move_claims(address, before.claims(), after.claims(), position);
         self.aggregates.entry(address).or_default().push((position, after));
 
-        match self.effects.last_mut() {
+        match effects.last_mut() {
             Some(effect) if (effect.attempt, effect.address) == (attempt, address) => {
                 effect.last = position;
                 effect.types.push(envelope.r#type.clone());
                 effect.events.push(event);
             }
-            _ => self.effects.push(Effect {
+            _ => effects.push(Effect {
                 attempt,
                 address,
                 key: envelope.idempotencykey.clone(),
@@ -159,22 +202,19 @@ impl Past {
         }
     }
 
-    fn remember(&mut self, index: usize, is_first_of_attempt: bool) {
-        let effect = &self.effects[index];
-        if is_first_of_attempt {
-            self.by_attempt.insert(effect.attempt, index);
-        } else {
-            self.doubled.push(Violation::new(Rule::Once, format!("an attempt's second effect: {effect:?}")));
+    fn remember(&mut self, effect: Arc<Effect>) {
+        let second = |of: &str| Violation::new(Rule::Once, format!("{of} second effect: {effect:?}"));
+        match self.by_attempt.entry(effect.attempt) {
+            Entry::Vacant(entry) => _ = entry.insert(effect.clone()),
+            Entry::Occupied(_) => self.doubled.push(second("an attempt's")),
         }
-        let Some(key) = effect.key.clone() else { return };
-        match self.by_key.entry((effect.address, key)) {
-            Entry::Vacant(entry) => {
-                entry.insert(index);
-            }
-            Entry::Occupied(_) => {
-                self.doubled.push(Violation::new(Rule::Once, format!("a key's second effect: {effect:?}")));
+        if let Some(key) = effect.key.clone() {
+            match self.by_key.entry((effect.address, key)) {
+                Entry::Vacant(entry) => _ = entry.insert(effect.clone()),
+                Entry::Occupied(_) => self.doubled.push(second("a key's")),
             }
         }
+        self.effects.push(effect);
     }
 }
 
@@ -188,6 +228,10 @@ impl States for Moment<'_> {
     fn state(&self, kind: Kind, id: Uuid) -> Cow<'_, State> {
         self.past.aggregate((kind, id), self.position).0
     }
+}
+
+fn keep_last<T>(changes: &mut Changes<T>) {
+    changes.drain(..changes.len().saturating_sub(1));
 }
 
 /// The last change at or before a position.

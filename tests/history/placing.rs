@@ -80,7 +80,8 @@ impl Checker<'_> {
     /// The places from `least` to `most`, none of them within an effect, each with a time.
     fn places(&self, least: u64, most: u64) -> impl Iterator<Item = (u64, Timestamp)> {
         let effects = self.past.effects();
-        let start = (least == 0).then_some((0, Timestamp::EARLIEST));
+        let settled = self.past.settled();
+        let start = (least <= settled.0).then_some(settled);
         let from = effects.partition_point(|effect| effect.last < least);
         let ends = effects[from..].iter().map(|effect| (effect.last, effect.time));
         start.into_iter().chain(ends.take_while(move |(place, _)| *place <= most))
@@ -122,7 +123,7 @@ struct Ceilings {
 impl Ceilings {
     /// `attempts` are in the order in which they were sent.
     fn of(checker: &Checker<'_>, attempts: &[&Attempt]) -> Self {
-        let end = checker.past.effects().last().map_or(0, |effect| effect.last);
+        let end = checker.past.end();
         let mut before = Vec::new();
         let mut least = end;
         for attempt in attempts.iter().rev() {

@@ -33,11 +33,17 @@ impl Wish {
 pub struct Recorder {
     http: reqwest::Client,
     start: Instant,
+    is_behind_edge: bool,
 }
 
 impl Recorder {
     pub fn new() -> Self {
-        Self { http: reqwest::Client::new(), start: Instant::now() }
+        Self { http: reqwest::Client::new(), start: Instant::now(), is_behind_edge: false }
+    }
+
+    /// One that sends with `http`, and through the edge, which sends a command again if it has a key.
+    pub fn through_edge(http: reqwest::Client) -> Self {
+        Self { http, start: Instant::now(), is_behind_edge: true }
     }
 
     /// Sends a command to the instance at `url`, once, and waits for an answer so long.
@@ -55,7 +61,10 @@ impl Recorder {
         }
         let request = request.header(CONTENT_TYPE, "application/json").body(fields.get().to_owned());
         let sent = self.start.elapsed();
+        // What was sent before the last time may have an effect yet.
+        let is_sent_again = self.is_behind_edge && key.is_some();
         let answer = answer(request.send().await).await;
+        let answer = answer.filter(|answer| !(is_sent_again && *answer == Answer::WithoutEffect));
         let answered = answer.map(|answer| Answered { at: self.start.elapsed(), answer });
         Attempt { id, aggregate, command, key, if_match, sent, answered }
     }
@@ -64,8 +73,15 @@ impl Recorder {
 /// None if there is no answer, or one that leaves open what came of the command.
 async fn answer(response: reqwest::Result<Response>) -> Option<Answer> {
     let response = response.ok()?;
-    let status = response.status().as_u16();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let body: Value = response.json().await.ok()?;
+    let is_header =
+        |name: &str, value: &Value| headers.get(name).is_some_and(|header| *header == value.to_string());
+    match status {
+        200 | 201 => assert!(is_header("Log-Position", &body["position"]), "{headers:?}, {body}"),
+        503 | 504 => assert!(headers.contains_key("Retry-After"), "{headers:?}, {body}"),
+        _ => {}
+    }
     let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
     let events = || body["events"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned());
     Some(match (status, text("code").as_str()) {

@@ -26,7 +26,7 @@ impl Checker<'_> {
         if attempt.if_match.is_some_and(|expected| expected != revision) {
             return Decision::Answer(Answer::RevisionMismatch { actual: revision });
         }
-        let moment = Moment { past: &self.past, position };
+        let moment = Moment { past: self.past, position };
         let events = match state.decide(attempt.command.clone(), &Context { now, states: &moment }) {
             Ok(events) => events,
             Err(rejection) => return Decision::Answer(Answer::Rejected(rejection.code.to_owned())),

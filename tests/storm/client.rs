@@ -22,9 +22,11 @@ use crate::history::{
 /// Accounts that are commanded at one time.
 const ACCOUNTS: usize = 6;
 /// So few names that most are taken most of the time.
-const NAMES: u64 = 7;
+pub const NAMES: u64 = 7;
 /// Orders and wishes that may be commanded again.
 const REMEMBERED: usize = 30;
+/// The same of accounts that are not hot.
+const COLD_REMEMBERED: usize = 200;
 /// How long a client waits for an answer: some hang up early, some wait for all that an instance tries.
 const PATIENCE: [Duration; 4] =
     [Duration::from_millis(300), Duration::from_secs(3), Duration::from_secs(8), Duration::from_secs(20)];
@@ -43,10 +45,15 @@ pub struct Sea {
     pub is_over: AtomicBool,
     /// Commands acknowledged with events so far.
     pub acknowledged: AtomicU64,
+    /// The last position that was acknowledged.
+    pub written: AtomicU64,
     pub silence: Mutex<Silence>,
     /// The instance that is asleep: a request to it lasts as long as its client's patience, so it gets few.
     pub asleep: AtomicUsize,
+    /// So many of a hundred commands are to accounts of which there are ever more, with names of their own.
+    cold_percent: u64,
     accounts: Mutex<Vec<Uuid>>,
+    cold: Mutex<Vec<Uuid>>,
     orders: Mutex<Vec<Uuid>>,
     /// The latest revisions that anybody has heard of.
     revisions: Mutex<HashMap<Uuid, u64>>,
@@ -59,7 +66,11 @@ pub struct Silence {
 }
 
 impl Silence {
-    fn ends(&mut self) {
+    pub fn new() -> Self {
+        Self { since: Instant::now(), longest: Duration::ZERO }
+    }
+
+    pub fn ends(&mut self) {
         self.longest = self.longest.max(self.since.elapsed());
         self.since = Instant::now();
     }
@@ -67,22 +78,56 @@ impl Silence {
 
 impl Sea {
     pub fn new(urls: Vec<String>) -> Self {
+        Self::with(Recorder::new(), urls, 0)
+    }
+
+    pub fn with(recorder: Recorder, urls: Vec<String>, cold_percent: u64) -> Self {
         Self {
             urls,
-            recorder: Recorder::new(),
+            recorder,
             is_over: AtomicBool::new(false),
             acknowledged: AtomicU64::new(0),
-            silence: Mutex::new(Silence { since: Instant::now(), longest: Duration::ZERO }),
+            written: AtomicU64::new(0),
+            silence: Mutex::new(Silence::new()),
             asleep: AtomicUsize::new(NOBODY),
+            cold_percent,
             accounts: Mutex::new((0..ACCOUNTS).map(|_| Uuid::now_v7()).collect()),
+            cold: Mutex::default(),
             orders: Mutex::new(vec![Uuid::now_v7()]),
             revisions: Mutex::default(),
         }
     }
 
+    /// One of the accounts that are commanded most.
+    pub fn account(&self, random: &mut Random) -> Uuid {
+        *random.one_of(&self.accounts.lock().unwrap())
+    }
+
+    /// One of the others, if there are any yet.
+    pub fn cold_account(&self, random: &mut Random) -> Option<Uuid> {
+        let cold = self.cold.lock().unwrap();
+        (!cold.is_empty()).then(|| *random.one_of(&cold))
+    }
+
+    /// One of the orders that were placed, or are yet to be.
+    pub fn order(&self, random: &mut Random) -> Uuid {
+        *random.one_of(&self.orders.lock().unwrap())
+    }
+
+    /// An account of which nobody has heard.
+    fn new_cold_account(&self) -> Uuid {
+        let (account, mut cold) = (Uuid::now_v7(), self.cold.lock().unwrap());
+        if cold.len() == COLD_REMEMBERED {
+            cold.remove(0);
+        }
+        cold.push(account);
+        account
+    }
+
     fn heard(&self, attempt: &Attempt) {
         let Some(answered) = &attempt.answered else { return };
         let Answer::Accepted { revision, events, .. } = &answered.answer else { return };
+        self.written.fetch_max(*revision, Ordering::Relaxed);
         self.revisions.lock().unwrap().insert(attempt.aggregate, *revision);
         if !events.is_empty() {
             self.acknowledged.fetch_add(1, Ordering::Relaxed);
@@ -112,6 +157,11 @@ impl Client {
 
     /// Until it is over; all that has a key is sent until it is answered. Gives what was sent.
     pub async fn run(mut self) -> Vec<Attempt> {
+        self.go_on().await
+    }
+
+    /// The same of one that can go on after that.
+    pub async fn go_on(&mut self) -> Vec<Attempt> {
         while !self.sea.is_over.load(Ordering::Relaxed) {
             match self.random.within(0..100) {
                 0..10 if !self.wishes.is_empty() => {
@@ -131,7 +181,7 @@ impl Client {
             let rest = self.random.within(0..REST_MS_MAX);
             tokio::time::sleep(Duration::from_millis(rest)).await;
         }
-        self.attempts
+        std::mem::take(&mut self.attempts)
     }
 
     /// Under one key to two instances at once; now and then not quite the same command.
@@ -181,6 +231,9 @@ impl Client {
     }
 
     fn wish(&mut self) -> Wish {
+        if self.sea.cold_percent > 0 && self.random.percent(self.sea.cold_percent) {
+            return self.cold_wish();
+        }
         let kind = if self.random.percent(70) { Kind::Account } else { Kind::Order };
         let command = self.command_to(kind);
         let aggregate = match kind {
@@ -214,16 +267,37 @@ impl Client {
         kind.command(name, &fields.to_string()).unwrap()
     }
 
+    /// Something that gets into nobody's way.
+    fn cold_wish(&mut self) -> Wish {
+        let choice = self.random.within(0..100);
+        let known = if choice < 40 { None } else { self.sea.cold_account(&mut self.random) };
+        let name = Uuid::now_v7().simple().to_string();
+        let email = format!("{name}@example.org");
+        let (aggregate, kind, command, fields) = match (known, choice) {
+            (None, _) => {
+                let fields = json!({"email": email, "username": name});
+                (self.sea.new_cold_account(), Kind::Account, "register", fields)
+            }
+            (Some(account), ..70) => (account, Kind::Account, "change-email", json!({"email": email})),
+            (Some(account), _) => {
+                let purchase =
+                    json!({"account_id": account, "quantity": 1, "amount_cents": choice, "currency": "USD"});
+                (Uuid::now_v7(), Kind::Order, "place", purchase)
+            }
+        };
+        Wish::new(aggregate, kind.command(command, &fields.to_string()).unwrap())
+    }
+
     fn account(&mut self) -> Uuid {
-        *self.random.one_of(&self.sea.accounts.lock().unwrap())
+        self.sea.account(&mut self.random)
     }
 
     /// A new order as often as one that somebody else may command as well.
     fn order(&mut self) -> Uuid {
-        let mut orders = self.sea.orders.lock().unwrap();
         if self.random.percent(50) {
-            return *self.random.one_of(&orders);
+            return self.sea.order(&mut self.random);
         }
+        let mut orders = self.sea.orders.lock().unwrap();
         let order = Uuid::now_v7();
         if orders.len() == REMEMBERED {
             orders.remove(0);

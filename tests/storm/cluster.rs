@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::jetstream::{self, stream::Info};
+use async_nats::jetstream;
 use event_log::EventLog;
 use service_kit::nats;
 use stack::servers::{NatsCluster, ServerConfig, temporary_folder};
@@ -18,6 +18,7 @@ use super::{
     random::Random,
 };
 use crate::{
+    copies::{are_current, info},
     harness::until,
     history,
     instance::{Instance, writer},
@@ -40,16 +41,11 @@ struct Site {
 }
 
 impl Site {
-    async fn info(&self) -> Option<Info> {
-        let stream = jetstream::new(self.log.client().clone()).get_stream("storm_LOG").await;
-        Some(stream.ok()?.cached_info().clone())
-    }
-
     /// The node that leads the log.
     async fn leader(&self) -> usize {
         let mut leader = None;
         until("the log has a leader", async || {
-            let cluster = self.info().await.and_then(|info| info.cluster);
+            let cluster = info(&self.log).await.and_then(|info| info.cluster);
             leader = cluster.and_then(|cluster| cluster.leader);
             leader.is_some()
         })
@@ -71,15 +67,7 @@ impl Site {
     }
 
     async fn until_every_copy_is_current(&self) {
-        until("every copy of the log is current", async || {
-            let Some(cluster) = self.info().await.and_then(|info| info.cluster) else { return false };
-            cluster.replicas.len() == 2
-                && cluster
-                    .replicas
-                    .iter()
-                    .all(|copy| copy.current && !copy.offline && copy.lag.unwrap_or(0) == 0)
-        })
-        .await;
+        until("every copy of the log is current", async || are_current(&self.log).await).await;
     }
 
     async fn until_commands_flow(&self) {

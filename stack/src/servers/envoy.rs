@@ -5,6 +5,7 @@ mod template;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -166,9 +167,19 @@ impl Envoy {
         self.running.pid()
     }
 
+    /// Waits until the edge has ended.
+    pub async fn exited(&self) -> ExitStatus {
+        self.running.exited().await
+    }
+
     /// SIGKILL.
     pub async fn kill(&self) {
         self.running.kill().await;
+    }
+
+    /// SIGTERM, and SIGKILL to one that does not mind it.
+    pub async fn stop(&self) {
+        self.running.stop(STOP_WITHIN).await;
     }
 
     /// Stops the edge if it runs, and starts it on the same port with the same upstreams.

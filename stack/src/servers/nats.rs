@@ -45,6 +45,8 @@ pub(super) struct Setup {
     /// What the configuration names beyond what every server has.
     pub env: Vec<(&'static str, OsString)>,
     pub readiness: Readiness,
+    /// Clients know no other nodes of the cluster than those they were told of by their own URLs.
+    pub is_silent_of_others: bool,
 }
 
 impl Nats {
@@ -71,7 +73,11 @@ impl Nats {
         }
         let readiness = Readiness::NatsGreeting { port: config.port };
         let (name, text, env) = ("headwater".to_owned(), text.to_owned(), Vec::new());
-        Self::launch(config, Setup { name, text, namespaces, passwords, env, readiness }).await
+        Self::launch(
+            config,
+            Setup { name, text, namespaces, passwords, env, readiness, is_silent_of_others: false },
+        )
+        .await
     }
 
     /// The same as [`Nats::start`], for a centre that regions have leaf nodes of.
@@ -89,6 +95,7 @@ impl Nats {
             passwords,
             env,
             readiness: Readiness::NatsGreeting { port: config.port },
+            is_silent_of_others: false,
         };
         Ok(Self { leafnodes: Some(Leafnodes { port, authority }), ..Self::launch(config, setup).await? })
     }
@@ -112,6 +119,7 @@ impl Nats {
                 ("NATS_TLS_AUTHORITY", quoted(&leafnodes.authority)),
             ],
             readiness: Readiness::NatsGreeting { port: config.port },
+            is_silent_of_others: false,
         };
         Self::launch(config, setup).await
     }
@@ -130,10 +138,14 @@ impl Nats {
             ("NATS_STORE_DIR", quoted(&folder)),
         ]);
         env.extend(setup.passwords.env());
+        let mut args: Vec<OsString> = vec!["--config".into(), configuration.into()];
+        if setup.is_silent_of_others {
+            args.push("--no_advertise".into());
+        }
         let program = Program {
             name: "nats-server".to_owned(),
             binary,
-            args: vec!["--config".into(), configuration.into()],
+            args,
             env,
             folder: None,
             user: None,

@@ -24,15 +24,25 @@ impl NatsCluster {
     /// Starts a node for each of `configs`, each over whatever its folder holds, and waits until they have elected a
     /// leader. One configuration alone makes a server alone, as [`Nats::start`] does. Users may use any namespace.
     pub async fn start(configs: Vec<ServerConfig>) -> Result<Self> {
-        Self::launch(configs, Namespaces::All).await
+        Self::launch(configs, Namespaces::All, false).await
     }
 
     /// The same for users that may use one namespace.
     pub async fn start_for(configs: Vec<ServerConfig>, namespace: &str) -> Result<Self> {
-        Self::launch(configs, Namespaces::One(namespace.to_owned())).await
+        Self::launch(configs, Namespaces::One(namespace.to_owned()), false).await
     }
 
-    async fn launch(configs: Vec<ServerConfig>, namespaces: Namespaces) -> Result<Self> {
+    /// The same of nodes that tell clients nothing of each other, so that these reach them by the addresses that they
+    /// were given and by no others.
+    pub async fn start_silent(configs: Vec<ServerConfig>, namespace: &str) -> Result<Self> {
+        Self::launch(configs, Namespaces::One(namespace.to_owned()), true).await
+    }
+
+    async fn launch(
+        configs: Vec<ServerConfig>,
+        namespaces: Namespaces,
+        is_silent_of_others: bool,
+    ) -> Result<Self> {
         let Some(first) = configs.first() else { bail!("a cluster has at least one node") };
         let passwords = Passwords::of(&first.folder)?;
         if configs.len() == 1 {
@@ -66,6 +76,7 @@ impl NatsCluster {
                 },
                 passwords: passwords.clone(),
                 env,
+                is_silent_of_others,
             };
             Ok(Nats::launch(config, setup))
         });

@@ -1,10 +1,13 @@
-//! A wire between a service and a server that can be cut, hold back what goes over it, or lead elsewhere.
+//! A wire between a service and a server that can be cut, slow down or hold back what goes over it, or lead elsewhere.
+
+use std::time::Duration;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinHandle,
+    time::sleep,
 };
 
 /// Dropping it cuts it for good.
@@ -19,6 +22,9 @@ pub struct Wire {
 #[derive(Clone, Copy, PartialEq)]
 struct State {
     is_frozen: bool,
+    is_closed: bool,
+    /// Of whatever is read from either end at once.
+    delay: Duration,
     cuts: u32,
 }
 
@@ -27,11 +33,15 @@ impl Wire {
     pub async fn to(url: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let state = watch::Sender::new(State { is_frozen: false, cuts: 0 });
+        let state =
+            watch::Sender::new(State { is_frozen: false, is_closed: false, delay: Duration::ZERO, cuts: 0 });
         let server = watch::Sender::new(address_of(url));
         let (watched, leads_to) = (state.clone(), server.subscribe());
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                if watched.borrow().is_closed {
+                    continue;
+                }
                 let server = leads_to.borrow().clone();
                 let Ok(server) = TcpStream::connect(server).await else { continue };
                 tokio::spawn(join(client, server, watched.subscribe()));
@@ -64,6 +74,22 @@ impl Wire {
     /// Ends all connections; new ones can be made.
     pub fn cut(&self) {
         self.state.send_modify(|state| state.cuts += 1);
+    }
+
+    /// Ends all connections, and each new one as soon as it is made.
+    pub fn close(&self) {
+        self.state.send_modify(|state| state.is_closed = true);
+        self.cut();
+    }
+
+    /// From now on connections can be made again.
+    pub fn open(&self) {
+        self.state.send_modify(|state| state.is_closed = false);
+    }
+
+    /// From now on everything takes so much longer, either way.
+    pub fn delay(&self, delay: Duration) {
+        self.state.send_modify(|state| state.delay = delay);
     }
 }
 
@@ -101,6 +127,10 @@ async fn carry(
 ) {
     let mut bytes = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        let delay = state.borrow().delay;
+        if !delay.is_zero() {
+            sleep(delay).await;
+        }
         if state.wait_for(|state| !state.is_frozen).await.is_err()
             || to.write_all(&bytes[..count]).await.is_err()
         {
