@@ -1,6 +1,7 @@
-//! Commands per second and their latency, beside a service that publishes a message an event, and beside JetStream
-//! alone.
+//! Commands per second and their latency, beside a service that publishes a message an event, beside what other people
+//! would build, and beside JetStream alone.
 
+mod contestant;
 mod targets;
 
 use std::collections::BTreeMap;
@@ -12,10 +13,13 @@ use clap::Args;
 
 use crate::bare;
 use crate::contestants::Site;
-use crate::load::{Load, Measured, Pace};
+use crate::load::Measured;
+use crate::peers::{self, Peer};
 use crate::processes::Others;
+use crate::ratios;
 use crate::report::{Fact, Report, Row, median};
-use crate::requests::{self, Command};
+use crate::requests::Command;
+use contestant::Contestant;
 
 const HEADWATER: &str = "headwater";
 const NAIVE: &str = "naive";
@@ -24,9 +28,6 @@ const BARE: &str = "bare";
 /// A lone client's latency is compared with that of a bare publish, and what the disk takes changes within seconds:
 /// so they take turns often.
 const SLICES_OF_A_LONE_CLIENT: u32 = 8;
-
-/// Accounts that place orders.
-const ACCOUNTS: usize = 1000;
 
 #[derive(Args, Clone, Debug)]
 pub struct Options {
@@ -37,6 +38,10 @@ pub struct Options {
     /// Commands to send, separated by commas
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Command::ALL)]
     commands: Vec<Command>,
+
+    /// Also measure these, separated by commas; their packages are fetched and built first
+    #[arg(long, value_enum, value_delimiter = ',')]
+    peers: Vec<Peer>,
 
     /// NATS servers; with more than one, every stream has a copy on each
     #[arg(long, default_value_t = 1, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=5))]
@@ -59,6 +64,7 @@ pub struct Options {
 type Run = Vec<Row>;
 
 pub async fn measure(options: Options) -> Result<Report> {
+    let (peers, missing) = peers::install(&options.peers).await;
     let mut machine = None;
     let mut runs: Vec<Run> = Vec::new();
     let mut others = Vec::new();
@@ -68,7 +74,7 @@ pub async fn measure(options: Options) -> Result<Report> {
         if machine.is_none() {
             machine = Some(site.machine().await?);
         }
-        let (rows, cores) = measure_once(&options, &site, run).await?;
+        let (rows, cores) = measure_once(&options, &site, &peers, run).await?;
         runs.push(rows);
         others.push(cores);
     }
@@ -79,6 +85,8 @@ pub async fn measure(options: Options) -> Result<Report> {
     };
     let mut rows: Vec<Row> = runs.first().into_iter().flatten().filter_map(median_row).collect();
     rows.sort_by_key(|row| (row.what, row.connections));
+    let is_peer = |row: &Row| peers.iter().any(|peer| peer.name() == row.contestant);
+    let ratios = ratios::facts(runs.iter().map(Vec::as_slice), |row| is_peer(row).then_some(HEADWATER));
     Ok(Report {
         benchmark: "commands",
         settings: format!(
@@ -88,16 +96,14 @@ pub async fn measure(options: Options) -> Result<Report> {
         machine,
         rows,
         passes: Vec::new(),
-        facts: vec![Fact::others(median(others))],
+        facts: [Fact::others(median(others))].into_iter().chain(ratios).chain(missing).collect(),
         targets: targets::judge(&runs, options.nats_nodes),
     })
 }
 
 /// Returns how many cores others used meanwhile, too.
-async fn measure_once(options: &Options, site: &Site, run: u32) -> Result<(Run, f64)> {
-    let services = [(HEADWATER, site.command_service().await?), (NAIVE, site.naive_service().await?)];
-    // The service to compare with lets unknown accounts place orders.
-    let accounts = requests::some_accounts(services[0].1.address, ACCOUNTS).await?;
+async fn measure_once(options: &Options, site: &Site, peers: &[Peer], run: u32) -> Result<(Run, f64)> {
+    let contestants = Contestant::start_all(site, peers).await?;
     let bare = site.make_stream(BARE).await?;
     let others = Others::watch()?;
     let mut rows = Run::new();
@@ -111,18 +117,14 @@ async fn measure_once(options: &Options, site: &Site, run: u32) -> Result<(Run, 
                 add(&mut found, ("publish", BARE), bare::publish(&bare, warm_up, measure).await?)?;
             }
             for &command in &options.commands {
+                let mut order: Vec<&Contestant> = contestants.iter().collect();
                 // Every other time in the other order, so that what drifts favours nobody.
-                let order = if (run + slice).is_multiple_of(2) { [0, 1] } else { [1, 0] };
-                for (contestant, service) in order.map(|index| &services[index]) {
-                    let load = Load {
-                        address: service.address,
-                        connections,
-                        warm_up,
-                        measure,
-                        pace: Pace::ClosedLoop,
-                    };
-                    let requests = |connection| requests::each_new(command, connection, accounts.clone());
-                    add(&mut found, (command.name(), contestant), load.run(requests).await?)?;
+                if !(run + slice).is_multiple_of(2) {
+                    order.reverse();
+                }
+                for contestant in order {
+                    let measured = contestant.take(command, connections, warm_up, measure).await?;
+                    add(&mut found, (command.name(), contestant.name), measured)?;
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What is measured, each in a process of its own: NATS, Postgres, our services, the service to compare with.
+//! What is measured, each in a process of its own: NATS, Postgres, our services, the services to compare with.
 
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -81,7 +81,12 @@ impl Site {
 
     /// Starts a Postgres as the stack does.
     pub async fn postgres(&self) -> Result<Postgres> {
-        Postgres::start(ServerConfig::within(self.folder.path().join("postgres"))?, &[]).await
+        self.postgres_of("postgres").await
+    }
+
+    /// The same for another than ourselves, in a folder of its own.
+    pub async fn postgres_of(&self, name: &str) -> Result<Postgres> {
+        Postgres::start(ServerConfig::within(self.folder.path().join(name))?, &[]).await
     }
 
     /// Starts a standby of a Postgres.
@@ -138,6 +143,11 @@ impl Site {
         self.folder.path().join(format!("{program}.log"))
     }
 
+    /// Where another than our services keeps its data.
+    pub fn folder_of(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// Where the command-service keeps its state.
     pub fn data_folder(&self) -> PathBuf {
         self.folder.path().join(COMMAND_SERVICE)
@@ -156,15 +166,20 @@ impl Site {
 
     /// Starts a service that is a part of this very program.
     async fn part_of_us(&self, name: &'static str, args: &[&OsStr]) -> Result<Service> {
+        let (mut program, port) = self.other_program(name, std::env::current_exe()?)?;
+        program.args = [name.as_ref()].iter().chain(args).map(|arg| arg.to_os_string()).collect();
+        program.env.push(("NATS_URL", self.nats.url().into()));
+        Service::start(program, port).await
+    }
+
+    /// A program that is none of our services, and the port of 127.0.0.1 that it is told to listen on.
+    pub fn other_program(&self, name: &str, binary: PathBuf) -> Result<(Program, u16)> {
         let port = ports::next_free(0)?;
         let program = Program {
             name: name.to_owned(),
-            binary: std::env::current_exe()?,
-            args: [name.as_ref()].iter().chain(args).map(|arg| arg.to_os_string()).collect(),
-            env: vec![
-                ("HEADWATER_LISTEN", format!("127.0.0.1:{port}").into()),
-                ("NATS_URL", self.nats.url().into()),
-            ],
+            binary,
+            args: Vec::new(),
+            env: vec![("HEADWATER_LISTEN", format!("127.0.0.1:{port}").into())],
             folder: None,
             user: None,
             log: self.log_file(name),
@@ -172,7 +187,7 @@ impl Site {
             stop_signal: process::Signal::TERM,
             retry_for: Duration::ZERO,
         };
-        Service::start(program, port).await
+        Ok((program, port))
     }
 }
 
@@ -185,7 +200,7 @@ pub struct Service {
 }
 
 impl Service {
-    async fn start(program: Program, port: u16) -> Result<Self> {
+    pub async fn start(program: Program, port: u16) -> Result<Self> {
         let started = Instant::now();
         let running = Running::start(program).await?;
         Ok(Self { address: (Ipv4Addr::LOCALHOST, port).into(), ready_after: started.elapsed(), running })

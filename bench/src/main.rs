@@ -6,6 +6,7 @@ mod load;
 
 mod cold;
 mod commands;
+mod freshness;
 mod hot;
 mod overload;
 mod profile;
@@ -18,6 +19,7 @@ mod telemetry;
 mod bare;
 mod contestants;
 mod naive;
+mod peers;
 
 mod checkpoints;
 mod fill;
@@ -27,6 +29,7 @@ mod machine;
 mod processes;
 mod programs;
 mod random;
+mod ratios;
 mod report;
 mod requests;
 mod watched;
@@ -93,6 +96,8 @@ enum Benchmark {
     Rebuild(rebuild::Options),
     /// Reads by key and by list, hot and cold, while rows change, and what a cache takes of memory
     Reads(reads::Options),
+    /// How soon a command's effect can be read, idle and beside many other commands
+    Freshness(freshness::Options),
     /// Events that are exported into files, beside consumers that count and decode
     Replay(replay::Options),
     /// Tasks: how fast they are done, that they wait while there is load, and that registering waits for none
@@ -152,6 +157,7 @@ async fn measure(benchmark: Benchmark) -> Result<Report> {
         Benchmark::Profile(options) => profile::measure(options).await,
         Benchmark::Rebuild(options) => rebuild::measure(options).await,
         Benchmark::Reads(options) => reads::measure(options).await,
+        Benchmark::Freshness(options) => freshness::measure(options).await,
         Benchmark::Replay(options) => replay::measure(options).await,
         Benchmark::Tasks(options) => tasks::measure(options).await,
         Benchmark::Telemetry(options) => telemetry::measure(options).await,

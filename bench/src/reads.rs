@@ -3,6 +3,7 @@
 pub mod static_service;
 
 mod arena;
+mod django;
 mod figures;
 mod memory;
 pub mod paths;
@@ -10,10 +11,12 @@ mod pgbench;
 pub mod shop;
 mod updates;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 
+use crate::peers::{self, Peer};
 use crate::processes::Others;
+use crate::ratios;
 use crate::report::{Fact, Report};
 use crate::wrk::Strength;
 use arena::Arena;
@@ -24,6 +27,11 @@ pub struct Options {
     /// What to measure, separated by commas
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Part::ALL)]
     parts: Vec<Part>,
+
+    /// Also measure these, in `hot`, `uniform` and `lists`; their packages are fetched first. Of the peers, only Django
+    /// reads
+    #[arg(long, value_enum, value_delimiter = ',')]
+    peers: Vec<Peer>,
 
     /// Number of connections
     #[arg(long, default_value_t = 64)]
@@ -82,12 +90,14 @@ impl Part {
 }
 
 pub async fn measure(options: Options) -> Result<Report> {
+    ensure!(options.peers.iter().all(|peer| *peer == Peer::Django), "of the peers, only django reads");
+    let (peers, missing) = peers::install(&options.peers).await;
     let others = Others::watch()?;
     let (mut machine, mut runs) = (None, Vec::new());
     if options.parts != [Part::Memory] {
         let shop = Shop::open(options.accounts).await?;
         machine = Some(shop.site.machine().await?);
-        let arena = Arena::open(&shop, &options).await?;
+        let arena = Arena::open(&shop, &options, !peers.is_empty()).await?;
         for number in 0..options.runs {
             eprintln!("run {} of {}", number + 1, options.runs);
             runs.push(arena.run(&options, number).await?);
@@ -104,7 +114,9 @@ pub async fn measure(options: Options) -> Result<Report> {
         facts.extend(found.facts());
         targets.extend(found.targets());
     }
+    facts.extend(ratios::facts(runs.iter().map(|run| run.rows.as_slice()), arena::ours));
     facts.push(Fact::others(others.cores()?));
+    facts.extend(missing);
     Ok(Report {
         benchmark: "reads",
         settings: format!(

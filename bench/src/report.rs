@@ -237,4 +237,47 @@ mod tests {
         assert!(!Target::new("", Bound::AtMost(2.0), vec![9.0, 3.0, 1.0]).is_met);
         assert!(!Target::new("", Bound::AtLeast(2.0), vec![]).is_met);
     }
+
+    fn row(contestant: &'static str, connections: usize) -> Row {
+        let (per_second, mean_ms, p50_ms, p99_ms) = (1e3 * connections as f64, 1.0, 1.0, f64::NAN);
+        Row { contestant, what: "register", connections, per_second, mean_ms, p50_ms, p99_ms, errors: 0 }
+    }
+
+    #[test]
+    fn a_report_can_be_drawn() {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = Machine::examine("2.15", folder.path()).unwrap();
+        let lone = Row { what: "publish <once>", ..row("bare", 1) };
+        let pass = Pass {
+            contestant: "count",
+            what: "the log",
+            per_second: 1e6,
+            seconds: 1.0,
+            own_us: 0.1,
+            nats_us: 0.1,
+            postgres_us: 0.0,
+            peak_mb: None,
+        };
+        let report = Report {
+            benchmark: "commands",
+            settings: "none".to_owned(),
+            machine,
+            rows: vec![row("ours", 1), row("ours", 16), row("theirs", 1), row("theirs", 16), lone],
+            passes: vec![pass],
+            facts: Vec::new(),
+            targets: Vec::new(),
+        };
+        let [json, svg] = ["report.json", "plot.svg"].map(|name| folder.path().join(name));
+        std::fs::write(&json, serde_json::to_vec(&report).unwrap()).unwrap();
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/plot.py");
+        let output = std::process::Command::new("python3").arg(script).args([&json, &svg]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let svg = std::fs::read_to_string(svg).unwrap();
+        // A line for each of the two, and a bar for each of what is only once; nothing for what nobody knows.
+        assert_eq!(svg.matches("<polyline").count(), 2, "{svg}");
+        assert_eq!(svg.matches("<rect").count(), 1 + 2, "{svg}");
+        for text in [">ours<", ">theirs<", ">publish &lt;once&gt;<", ">the log<"] {
+            assert!(svg.contains(text), "{text}: {svg}");
+        }
+    }
 }

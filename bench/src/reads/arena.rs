@@ -16,7 +16,7 @@ use super::figures::{Figure, Run};
 use super::shop::Shop;
 use super::static_service::StaticAnswer;
 use super::updates::{Found, Updates};
-use super::{Options, Part, paths, pgbench};
+use super::{Options, Part, django, paths, pgbench};
 use crate::contestants::{NAMESPACE, Service};
 use crate::http1::{Connection, Request};
 use crate::report::Row;
@@ -27,6 +27,8 @@ const UNCACHED: &str = "headwater, no cache";
 const WITH_TOKEN: &str = "headwater, with a token";
 const WITHOUT_TOKEN: &str = "headwater, without a token";
 const BARE: &str = "bare handler";
+const DJANGO: &str = "django";
+const DJANGO_CACHED: &str = "django, cached";
 const STANDBY: &str = "headwater, standby";
 const STANDBY_STOPPED: &str = "headwater, standby stands still";
 
@@ -53,15 +55,20 @@ pub struct Arena<'a> {
     any_orders: Paths,
     newest: Paths,
     answer: PathBuf,
+    /// Django is measured, too.
+    with_django: bool,
     _folder: TempDir,
 }
 
 impl<'a> Arena<'a> {
-    pub async fn open(shop: &'a Shop, options: &Options) -> Result<Self> {
+    pub async fn open(shop: &'a Shop, options: &Options, with_django: bool) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let wrk = Wrk::new(folder.path(), options.strength())?;
         if options.parts.contains(&Part::Uniform) {
             pgbench::fill(&shop.postgres).await?;
+        }
+        if with_django {
+            django::fill(shop).await?;
         }
         let narrow: Vec<String> = shop.accounts.iter().map(paths::narrow).collect();
         let orders: Vec<String> = shop.accounts.iter().map(paths::orders).collect();
@@ -75,6 +82,7 @@ impl<'a> Arena<'a> {
             wrk,
             narrow,
             answer: folder.path().join("answer.json"),
+            with_django,
             _folder: folder,
         })
     }
@@ -99,13 +107,14 @@ impl<'a> Arena<'a> {
 
     async fn hot(&self, run: &mut Run, ours_first: bool) -> Result<()> {
         let service = self.shop.query_service(CACHE_MIB).await?;
-        self.are_there(&service, None).await?;
+        self.are_there(&service, None).await?.write(&self.answer)?;
         let bare = self.shop.site.static_service(&self.answer).await?;
         let ours = || self.wrk.run(HEADWATER, HOT, service.address, &self.hot);
         let theirs = || self.wrk.run(BARE, HOT, bare.address, &self.hot);
         let times = in_turn(run, ours_first, ours, theirs).await?;
         run.figures.insert(Figure::HotTimesBare, times);
-        Ok(())
+        self.django(run, DJANGO, &[(HOT, &self.hot)]).await?;
+        self.django(run, DJANGO_CACHED, &[(HOT, &self.hot)]).await
     }
 
     async fn tokens(&self, run: &mut Run, ours_first: bool) -> Result<()> {
@@ -133,7 +142,7 @@ impl<'a> Arena<'a> {
         let theirs = || pgbench::read(&self.shop.postgres, ANY_ROW, seconds);
         let times = in_turn(run, ours_first, ours, theirs).await?;
         run.figures.insert(Figure::UniformTimesPgbench, times);
-        Ok(())
+        self.django(run, DJANGO, &[(ANY_ROW, &self.any_row)]).await
     }
 
     async fn lists(&self, run: &mut Run) -> Result<()> {
@@ -144,6 +153,24 @@ impl<'a> Arena<'a> {
         for (contestant, cache_mib, lists) in loads {
             let service = self.shop.query_service(cache_mib).await?;
             for (what, paths) in lists {
+                run.rows.push(self.wrk.run(contestant, what, service.address, paths).await?);
+            }
+        }
+        self.django(run, DJANGO_CACHED, &[(ORDERS, &self.hot_orders), (NEWEST, &self.newest)]).await?;
+        self.django(run, DJANGO, &[(ORDERS, &self.any_orders), (NEWEST, &self.newest)]).await
+    }
+
+    /// Reads the same from Django, if it is there.
+    async fn django(
+        &self,
+        run: &mut Run,
+        contestant: &'static str,
+        loads: &[(&'static str, &Paths)],
+    ) -> Result<()> {
+        if self.with_django {
+            let service = django::serve(self.shop, contestant == DJANGO_CACHED).await?;
+            self.are_there(&service, None).await?;
+            for (what, paths) in loads {
                 run.rows.push(self.wrk.run(contestant, what, service.address, paths).await?);
             }
         }
@@ -203,8 +230,8 @@ impl<'a> Arena<'a> {
         Ok(())
     }
 
-    /// Asks for each of the hot rows once, which must be there, and keeps one of the answers.
-    async fn are_there(&self, service: &Service, token: Option<&str>) -> Result<()> {
+    /// Asks for each of the hot rows once, which must be there, and gives one of the answers.
+    async fn are_there(&self, service: &Service, token: Option<&str>) -> Result<StaticAnswer> {
         let header = token.map_or(String::new(), |token| format!("Authorization: Bearer {token}\r\n"));
         let mut connection = Connection::open(service.address).await?;
         let mut request = Request::default();
@@ -214,7 +241,18 @@ impl<'a> Arena<'a> {
             ensure!(answer.status == 200, "{path}: {}", String::from_utf8_lossy(answer.body));
         }
         // Asked for again, it is answered as all the others will be.
-        StaticAnswer::like(&connection.call(&request).await?)?.write(&self.answer)
+        StaticAnswer::like(&connection.call(&request).await?)
+    }
+}
+
+/// With which contestant of ours a row of Django's is compared: ours without a cache where Django reads the same rows
+/// without one, else ours with it.
+pub fn ours(row: &Row) -> Option<&'static str> {
+    match row.contestant {
+        DJANGO_CACHED => Some(HEADWATER),
+        DJANGO if row.what == HOT => Some(HEADWATER),
+        DJANGO => Some(UNCACHED),
+        _ => None,
     }
 }
 
