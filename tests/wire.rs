@@ -22,6 +22,8 @@ pub struct Wire {
 #[derive(Clone, Copy, PartialEq)]
 struct State {
     is_frozen: bool,
+    /// Only what goes to the server is.
+    is_half_frozen: bool,
     is_closed: bool,
     /// Of whatever is read from either end at once.
     delay: Duration,
@@ -33,8 +35,13 @@ impl Wire {
     pub async fn to(url: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let state =
-            watch::Sender::new(State { is_frozen: false, is_closed: false, delay: Duration::ZERO, cuts: 0 });
+        let state = watch::Sender::new(State {
+            is_frozen: false,
+            is_half_frozen: false,
+            is_closed: false,
+            delay: Duration::ZERO,
+            cuts: 0,
+        });
         let server = watch::Sender::new(address_of(url));
         let (watched, leads_to) = (state.clone(), server.subscribe());
         let task = tokio::spawn(async move {
@@ -66,9 +73,14 @@ impl Wire {
         self.state.send_modify(|state| state.is_frozen = true);
     }
 
+    /// The same of what goes to the server; what the server says comes through.
+    pub fn freeze_half(&self) {
+        self.state.send_modify(|state| state.is_half_frozen = true);
+    }
+
     /// What was held back comes through.
     pub fn thaw(&self) {
-        self.state.send_modify(|state| state.is_frozen = false);
+        self.state.send_modify(|state| (state.is_frozen, state.is_half_frozen) = (false, false));
     }
 
     /// Ends all connections; new ones can be made.
@@ -114,8 +126,8 @@ async fn join(client: TcpStream, server: TcpStream, mut state: watch::Receiver<S
     let (from_server, to_server) = server.into_split();
     let flow = state.clone();
     tokio::select! {
-        () = carry(from_client, to_server, flow.clone()) => {}
-        () = carry(from_server, to_client, flow) => {}
+        () = carry(from_client, to_server, flow.clone(), |state| !state.is_frozen && !state.is_half_frozen) => {}
+        () = carry(from_server, to_client, flow, |state| !state.is_frozen) => {}
         _ = state.wait_for(|state| state.cuts != cuts) => {}
     }
 }
@@ -124,6 +136,7 @@ async fn carry(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin,
     mut state: watch::Receiver<State>,
+    flows: impl Fn(&State) -> bool,
 ) {
     let mut bytes = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = from.read(&mut bytes).await {
@@ -131,9 +144,7 @@ async fn carry(
         if !delay.is_zero() {
             sleep(delay).await;
         }
-        if state.wait_for(|state| !state.is_frozen).await.is_err()
-            || to.write_all(&bytes[..count]).await.is_err()
-        {
+        if state.wait_for(&flows).await.is_err() || to.write_all(&bytes[..count]).await.is_err() {
             return;
         }
     }

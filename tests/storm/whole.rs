@@ -150,7 +150,7 @@ async fn rage(
             chaos.round(started).await?;
             let complaints = chaos.library.complaints.lock().unwrap().clone();
             if !complaints.is_empty() {
-                return Err(format!("at first sight: {complaints:#?}"));
+                return Err(format!("at first sight: {}", complaints.join("\n")));
             }
             if busy.has_given_up() {
                 break;

@@ -13,6 +13,8 @@ use crate::storm::random::Random;
 /// Time may be wrong by so much, either way.
 const SKEW_SECONDS_MAX: u64 = 3_600;
 const DELAYS_MS: std::ops::Range<u64> = 5..200;
+/// So many of a hundred wires that freeze do so one way only.
+const FREEZE_HALF_PERCENT: u64 = 50;
 /// So many of a hundred command-services that are killed lose their state.
 const LOSE_STATE_PERCENT: u64 = 30;
 
@@ -24,7 +26,7 @@ pub enum Fault {
     Stop(Role),
     /// SIGTERM, and a while later another start.
     Restart(Role),
-    /// Nothing comes through, and nobody is told; a while later it comes.
+    /// Nothing comes through, or nothing that is asked, and nobody is told; a while later it comes.
     Freeze(Role, Role),
     /// All connections end, and for a while none can be made.
     Cut(Role, Role),
@@ -144,6 +146,9 @@ impl Blow {
             }
             Fault::Stop(role) => self.member(world, role).pause(),
             Fault::Restart(role) => self.member(world, role).leave().await,
+            Fault::Freeze(..) if random.percent(FREEZE_HALF_PERCENT) => {
+                self.wires(world).for_each(|wire| wire.freeze_half());
+            }
             Fault::Freeze(..) => self.wires(world).for_each(|wire| wire.freeze()),
             Fault::Cut(..) => self.wires(world).for_each(|wire| wire.close()),
             Fault::Delay(..) => {

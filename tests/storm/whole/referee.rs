@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    fmt,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -28,6 +29,8 @@ use crate::{
 /// When the storm rests, views and standby are up to date within this time, and all emails that are owed were sent.
 const CALM_MAX: Duration = Duration::from_secs(120);
 
+/// As much is told of what is wrong.
+const TOLD_MAX: usize = 3;
 /// What nobody waits for any more comes within this time.
 const STILL_FOR: Duration = Duration::from_secs(1);
 /// While the log cannot be read, it is tried again after so long.
@@ -77,12 +80,12 @@ impl Referee {
         until("the log stands still", async || stands_still(log).await).await?;
         let findings = replay::check(log, |_| ()).await.map_err(|error| format!("replay check: {error}"))?;
         if !findings.is_clean() {
-            return Err(format!("replay check: {findings:#?}"));
+            return Err(format!("replay check: {} findings, {}", findings.count, some(&findings.first)));
         }
         let events = self.events().await?;
         self.sum.commands += attempts.len();
         let checked = self.history.go_on(attempts, &events);
-        self.sum.checked += checked.map_err(|violations| format!("history: {violations:#?}"))?;
+        self.sum.checked += checked.map_err(|violations| format!("history: {}", some(&violations)))?;
         let answers: Answers = std::mem::take(&mut *library.answers.lock().unwrap());
         let verdict = coherence::check(log, &answers).await.map_err(|error| format!("answers: {error:#}"))?;
         if !verdict.is_clean() {
@@ -107,7 +110,8 @@ impl Referee {
             let report = report.map_err(|error| format!("replay verify of the {name}: {error:#}"))?;
             let is_poisoned = report.views.iter().any(|view| view.quarantined > 0);
             if !report.is_clean() || is_poisoned {
-                return Err(format!("replay verify of the {name}: {report:#?}"));
+                let (rows, log) = (some(&report.differences), some(&report.log_problems));
+                return Err(format!("replay verify of the {name}: {rows}; {log}; {:?}", report.views));
             }
         }
         self.scans = scans(&world.standby_url).await?;
@@ -150,6 +154,11 @@ impl Referee {
         self.sum.emails_again = self.owed.mails - self.owed.had.len() - self.owed.early.len();
         self.owed.missing()
     }
+}
+
+/// The first of what was found, one a line.
+fn some(found: &[impl fmt::Debug]) -> String {
+    found.iter().take(TOLD_MAX).map(|one| format!("{one:?}\n")).collect()
 }
 
 /// Whether nothing comes any more, and whoever is read from knows everything.
@@ -284,8 +293,8 @@ impl Owed {
     }
 }
 
-impl std::fmt::Display for Sum {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { commands, checked, answers, events, emails, emails_again, rests } = self;
         let explained: usize = checked.explained.values().sum();
         writeln!(f, "commands sent                                    {commands:9}")?;
