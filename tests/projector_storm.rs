@@ -17,7 +17,10 @@ use std::{env, sync::Arc};
 
 use uuid::Uuid;
 
-use crate::harness::{Place, Servers};
+use crate::{
+    harness::{Place, Servers},
+    storm::alone,
+};
 use chaos::{Blow, Storm};
 
 #[derive(Debug)]
@@ -47,6 +50,7 @@ impl Settings {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn views_equal_the_log_however_often_a_projector_is_killed() {
+    let _alone = alone().await;
     let settings = Settings::read();
     // Every fifth kill hits both of them.
     let blows = (0..settings.kills).map(|kill| if kill % 5 == 4 { Blow::Both } else { Blow::Projector });
@@ -60,6 +64,7 @@ async fn views_equal_the_log_however_often_a_projector_is_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn views_equal_the_log_however_often_postgres_and_nats_are_killed() {
+    let _alone = alone().await;
     let settings = Settings::read();
     let mut blows = vec![Blow::Postgres; settings.postgres_kills];
     blows.extend(vec![Blow::Nats; settings.nats_kills]);

@@ -19,6 +19,7 @@ use std::{
 
 use event_log::EventLog;
 use stack::servers::temporary_folder;
+use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use crate::{
@@ -61,8 +62,16 @@ impl Settings {
     }
 }
 
+/// A storm takes all that the machine has, and says for how long nobody was served: two at a time would be one of another
+/// kind.
+pub async fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::const_new(());
+    ALONE.lock().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_leaves_a_strictly_serializable_history() {
+    let _alone = alone().await;
     let settings = Settings::read();
     println!("{settings:?}");
     let started = Instant::now();

@@ -103,6 +103,7 @@ impl Site {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_or_doubled_when_a_node_dies_and_when_the_writer_does() {
+    let _alone = super::alone().await;
     let folder = temporary_folder().unwrap();
     let config = |node: usize| ServerConfig::within(folder.path().join(format!("nats-{node}"))).unwrap();
     let nats = NatsCluster::start_for((1..=3).map(config).collect(), NAMESPACE).await.unwrap();

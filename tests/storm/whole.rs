@@ -170,6 +170,7 @@ async fn rage(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_whole_system_keeps_its_promises_in_a_storm() {
+    let _alone = super::alone().await;
     let settings = Settings::read();
     println!("seed {}, {:.1} minutes", settings.seed, settings.duration.as_secs_f64() / 60.0);
     let world = World::start().await;
