@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use async_nats::{
-    Client,
+    Client, Message, RequestErrorKind,
     jetstream::{self, stream::Config},
 };
 use bytes::Bytes;
@@ -53,6 +53,22 @@ async fn back_up(client: &Client, stream: &str) -> Backup {
     }
 }
 
+/// The node that we ask may not have heard yet that another one waits for this.
+async fn deliver(client: &Client, subject: &str, chunk: &Bytes) -> Message {
+    let mut reply = None;
+    until("somebody waits for what is restored", async || {
+        match client.request(subject.to_owned(), chunk.clone()).await {
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => false,
+            answer => {
+                reply = Some(answer.unwrap());
+                true
+            }
+        }
+    })
+    .await;
+    reply.unwrap()
+}
+
 /// What `nats stream restore --replicas 3` does with it.
 async fn restore(client: &Client, stream: &str, backup: &Backup) {
     let mut config = backup.config.clone();
@@ -61,9 +77,9 @@ async fn restore(client: &Client, stream: &str, backup: &Backup) {
     let begun = ask(client, format!("$JS.API.STREAM.RESTORE.{stream}"), &body).await;
     let target = begun["deliver_subject"].as_str().unwrap().to_owned();
     for chunk in &backup.chunks {
-        client.request(target.clone(), chunk.clone()).await.unwrap();
+        deliver(client, &target, chunk).await;
     }
-    let done = client.request(target, Bytes::new()).await.unwrap();
+    let done = deliver(client, &target, &Bytes::new()).await;
     let done: Value = serde_json::from_slice(&done.payload).unwrap();
     assert!(done["error"].is_null(), "{done}");
 }
