@@ -3,7 +3,7 @@
 //!
 //! `HEADWATER_PROJECTOR_SEED=<seed of a run>` lets chance choose the same again; the others of [`Settings`] make
 //! the storms longer: `HEADWATER_PROJECTOR_KILLS=50 HEADWATER_PROJECTOR_POSTGRES_KILLS=10
-//! HEADWATER_PROJECTOR_NATS_KILLS=10 HEADWATER_PROJECTOR_EVENTS=50000 cargo test -p headwater-tests
+//! HEADWATER_PROJECTOR_NATS_KILLS=10 HEADWATER_PROJECTOR_EVENTS=50000 cargo test --workspace --test system
 //! projector_storm -- --nocapture`.
 
 mod chaos;

@@ -3,7 +3,7 @@
 //!
 //! `HEADWATER_STORM_SEED=<seed of a run>` lets chance choose the same again; the others of [`Settings`] make the
 //! storm longer: `HEADWATER_STORM_WRITER_KILLS=50 HEADWATER_STORM_NATS_KILLS=20 HEADWATER_STORM_PAUSE_SECONDS=60
-//! cargo test -p headwater-tests storm -- --nocapture`.
+//! cargo test --workspace --test system storm -- --nocapture`.
 
 mod chaos;
 mod client;

@@ -119,7 +119,7 @@ fn seconds(duration: Duration) -> String {
 }
 
 /// Renames, one at a time, a cold and a hot account in turn, so that whatever else the machine does meets both.
-async fn rename(service: &Service, accounts: &[Uuid], commands: usize) -> Result<(Measured, Measured)> {
+pub async fn rename(service: &Service, accounts: &[Uuid], commands: usize) -> Result<(Measured, Measured)> {
     let (hot_accounts, cold_accounts) = accounts.split_at(HOT_ACCOUNTS);
     let mut client = Client::new(service).await?;
     for index in 0..RENAMES_BEFORE {

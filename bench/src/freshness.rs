@@ -17,7 +17,7 @@ use crate::load::{Load, Pace};
 use crate::processes::Others;
 use crate::report::{Fact, Report, Row, median};
 use crate::requests::{self, Command};
-use probe::Probe;
+pub use probe::{ASKED_FOR, Probe};
 
 const IDLE: &str = "idle";
 const HALF: &str = "half of the peak";
@@ -112,7 +112,7 @@ async fn measure_once(options: &Options, site: &Site, postgres: &Postgres) -> Re
 }
 
 /// Waits until the views hold all that is in the log.
-async fn caught_up(projector: &Service, probe: &Probe, postgres: &Postgres) -> Result<()> {
+pub async fn caught_up(projector: &Service, probe: &Probe, postgres: &Postgres) -> Result<()> {
     let position = probe.last_position().await?;
     let mut database = PgConnection::connect(&postgres.url()).await?;
     let all: Vec<&str> = domain::views::ALL.iter().map(|view| view.name).collect();

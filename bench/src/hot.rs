@@ -1,14 +1,12 @@
 //! One account that everybody commands at once: each command is decided on what the one before it left.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result};
 use clap::Args;
 use event_log::EventLog;
 use uuid::Uuid;
 
 use crate::contestants::{NAMESPACE, Site};
-use crate::load::{Load, Pace};
+use crate::load::Load;
 use crate::processes::Others;
 use crate::report::{Bound, Fact, Report, Row, Target, median};
 use crate::requests;
@@ -45,13 +43,8 @@ pub async fn measure(options: Options) -> Result<Report> {
         }
         let service = site.command_service().await?;
         let account = requests::some_accounts(service.address, 1).await?[0];
-        let load = Load {
-            address: service.address,
-            connections: options.connections,
-            warm_up: Duration::from_secs_f64(options.warm_up),
-            measure: Duration::from_secs_f64(options.seconds),
-            pace: Pace::ClosedLoop,
-        };
+        let Options { connections, warm_up, seconds, .. } = options;
+        let load = Load::closed_loop(service.address, connections, warm_up, seconds);
         let watch = Others::watch()?;
         let measured = load.run(|connection| requests::renames(account, connection)).await?;
         others.push(watch.cores()?);

@@ -50,6 +50,12 @@ pub struct Measured {
 }
 
 impl Load {
+    /// Of connections that send again as soon as they are answered.
+    pub fn closed_loop(address: SocketAddr, connections: usize, warm_up_s: f64, measure_s: f64) -> Self {
+        let [warm_up, measure] = [warm_up_s, measure_s].map(Duration::from_secs_f64);
+        Self { address, connections, warm_up, measure, pace: Pace::ClosedLoop }
+    }
+
     /// Runs the load. `requests` makes each connection's own source of requests; an answer with a status from
     /// 200 to 299 is a success.
     pub async fn run<R>(self, requests: impl Fn(usize) -> R) -> Result<Measured>

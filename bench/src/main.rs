@@ -7,6 +7,7 @@ mod load;
 mod cold;
 mod commands;
 mod freshness;
+mod growth;
 mod hot;
 mod overload;
 mod profile;
@@ -16,6 +17,7 @@ mod replay;
 mod tasks;
 mod telemetry;
 
+mod apart;
 mod bare;
 mod contestants;
 mod naive;
@@ -98,6 +100,8 @@ enum Benchmark {
     Reads(reads::Options),
     /// How soon a command's effect can be read, idle and beside many other commands
     Freshness(freshness::Options),
+    /// What each of these costs as the log grows
+    Growth(growth::Options),
     /// Events that are exported into files, beside consumers that count and decode
     Replay(replay::Options),
     /// Tasks: how fast they are done, that they wait while there is load, and that registering waits for none
@@ -158,6 +162,7 @@ async fn measure(benchmark: Benchmark) -> Result<Report> {
         Benchmark::Rebuild(options) => rebuild::measure(options).await,
         Benchmark::Reads(options) => reads::measure(options).await,
         Benchmark::Freshness(options) => freshness::measure(options).await,
+        Benchmark::Growth(options) => growth::measure(options).await,
         Benchmark::Replay(options) => replay::measure(options).await,
         Benchmark::Tasks(options) => tasks::measure(options).await,
         Benchmark::Telemetry(options) => telemetry::measure(options).await,

@@ -1,11 +1,12 @@
-//! More requests than there is room for, by the clock, from clients that do not listen when they are told to wait.
+//! More requests than there is room for, by the clock, from clients that do not listen when they are told to wait. They
+//! have a processor of their own: elsewhere, too, they do not send so many from the machine that answers.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
+use crate::apart::Apart;
 use crate::contestants::{Service, Site};
 use crate::http1::Request;
 use crate::load::{Load, Measured, Pace};
@@ -64,8 +65,10 @@ struct Found {
 pub async fn measure(options: Options) -> Result<Report> {
     ensure!(options.runs > 0, "0 runs measure nothing");
     let watch = Others::watch()?;
+    let apart = Apart::begin()?;
     let shop = Shop::open(ACCOUNTS).await?;
     let machine = shop.site.machine().await?;
+    apart.client()?;
     let orders: Arc<[String]> = shop.accounts.iter().map(paths::orders).collect();
     let (mut registrations, mut lists) = (Found::default(), Found::default());
     for _ in 0..options.runs {
@@ -76,7 +79,9 @@ pub async fn measure(options: Options) -> Result<Report> {
         drop(commands);
 
         let queries = shop.query_service(0).await?;
-        lists.run(ORDERS, &queries, &options, |connection| reads(orders.clone(), connection)).await?;
+        lists
+            .run(ORDERS, &queries, &options, |connection| requests::gets(orders.clone(), connection))
+            .await?;
     }
     let mut report = Report {
         benchmark: "overload",
@@ -84,21 +89,18 @@ pub async fn measure(options: Options) -> Result<Report> {
         machine,
         rows: Vec::new(),
         passes: Vec::new(),
-        facts: vec![Fact::others(watch.cores()?)],
+        facts: vec![
+            Fact::new(
+                "processors of the services and servers; the client has one more",
+                apart.servers.to_string(),
+            ),
+            Fact::others(watch.cores()?),
+        ],
         targets: Vec::new(),
     };
     registrations.add_to(&mut report, REGISTER)?;
     lists.add_to(&mut report, ORDERS)?;
     Ok(report)
-}
-
-/// One list after the other, beginning at another one for each connection.
-fn reads(lists: Arc<[String]>, connection: usize) -> impl FnMut(&mut Request) + Send + 'static {
-    let mut next = connection * 7;
-    move |request| {
-        next += 1;
-        request.get(&lists[next % lists.len()], format_args!(""));
-    }
 }
 
 impl Found {
@@ -110,13 +112,8 @@ impl Found {
         options: &Options,
         requests: impl Fn(usize) -> R,
     ) -> Result<()> {
-        let load = Load {
-            address: service.address,
-            connections: options.connections,
-            warm_up: Duration::from_secs_f64(options.warm_up),
-            measure: Duration::from_secs_f64(options.seconds),
-            pace: Pace::ClosedLoop,
-        };
+        let Options { connections, warm_up, seconds, .. } = *options;
+        let load = Load::closed_loop(service.address, connections, warm_up, seconds);
         let peak = service.until(load.run(&requests)).await?;
         let pace = Pace::PerSecond(options.times * peak.per_second());
         let crowd = Load { connections: options.crowd, pace, ..load };

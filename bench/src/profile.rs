@@ -9,7 +9,7 @@ use clap::Args;
 use stack::process::{Process, Signal};
 
 use crate::contestants::{Service, Site};
-use crate::load::{Load, Pace};
+use crate::load::Load;
 use crate::processes::{Others, ProcessorTime};
 use crate::report::{Fact, Report, Row};
 use crate::requests::{self, Command};
@@ -52,13 +52,7 @@ pub async fn measure(options: Options) -> Result<Report> {
     let machine = site.machine().await?;
     let service = site.command_service().await?;
     let accounts = requests::some_accounts(service.address, ACCOUNTS).await?;
-    let load = |seconds| Load {
-        address: service.address,
-        connections: options.connections,
-        warm_up: Duration::ZERO,
-        measure: Duration::from_secs_f64(seconds),
-        pace: Pace::ClosedLoop,
-    };
+    let load = |seconds| Load::closed_loop(service.address, options.connections, 0.0, seconds);
     let requests = |connection| requests::each_new(options.command, connection, accounts.clone());
     load(options.warm_up).run(requests).await?;
 

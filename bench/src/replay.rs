@@ -19,7 +19,7 @@ use crate::watched;
 
 const REPLAY: &str = "replay";
 const EXPORT: &str = "export";
-const PARQUET: &str = "parquet";
+pub const PARQUET: &str = "parquet";
 const FORMATS: [&str; 4] = [PARQUET, "csv", "jsonl", "arrow"];
 
 const EVENTS_PER_SECOND_MIN: f64 = 200_000.0;
@@ -94,7 +94,7 @@ async fn measure_once(site: &Site, events: u64, run: u32) -> Result<Vec<Pass>> {
 }
 
 /// `replay export` into an empty folder, from its start to its end.
-async fn export(site: &Site, events: u64, format: &'static str) -> Result<Pass> {
+pub async fn export(site: &Site, events: u64, format: &'static str) -> Result<Pass> {
     let folder = TempDir::new()?;
     let mut command = Command::new(services::find_or_build(&[REPLAY]).await?.join(REPLAY));
     command.args([EXPORT, "--format", format, "--out"]).arg(folder.path().join("all"));

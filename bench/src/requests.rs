@@ -43,6 +43,17 @@ pub fn each_new(command: Command, connection: usize, accounts: Arc<[Uuid]>) -> i
     }
 }
 
+/// What one connection sends: it asks for one of these paths after the other, beginning at another one than the others.
+pub fn gets(paths: Arc<[String]>, connection: usize) -> impl FnMut(&mut Request) + Send + 'static {
+    /// A prime, so that connections do not follow each other.
+    const APART: usize = 7919;
+    let mut next = connection * APART;
+    move |request| {
+        next += 1;
+        request.get(&paths[next % paths.len()], format_args!(""));
+    }
+}
+
 /// What one connection sends: one account gets a new name each time, that no other connection gives it.
 pub fn renames(account: Uuid, connection: usize) -> impl FnMut(&mut Request) {
     let mut count = 0;

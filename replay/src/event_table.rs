@@ -46,6 +46,8 @@ pub struct EventTable {
     pub schema: SchemaRef,
     envelope: Vec<(FieldRef, EnvelopeColumn)>,
     data: Columns,
+    /// Of an event's data.
+    json: Vec<u8>,
     rows: usize,
 }
 
@@ -73,6 +75,7 @@ impl EventTable {
             schema: Arc::new(Schema::new(fields)),
             envelope,
             data,
+            json: Vec::new(),
             rows: 0,
         })
     }
@@ -81,10 +84,9 @@ impl EventTable {
     pub fn push(&mut self, envelope: &Envelope, recorded: &Recorded) -> Result<Option<RecordBatch>> {
         if !self.data.fields.is_empty() {
             // As this version of the application writes it, whatever version it was written in.
-            let (_, data) = recorded.event.encode();
             let place =
                 || format!("event {} ({}) does not fit its columns", envelope.position, self.event_type);
-            self.data.push(data.get()).with_context(place)?;
+            self.data.push(recorded.event.write_data(&mut self.json)).with_context(place)?;
         }
         self.envelope.iter_mut().try_for_each(|(_, column)| column.push(envelope, recorded))?;
         self.rows += 1;

@@ -6,7 +6,12 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use cli::{Arguments, Command, Outcome, connect, export, look, signals::Signals, sql, verdict, view};
+use mimalloc::MiMalloc;
 use replay::{Source, output, usage::Usage};
+
+/// Events and columns are many small allocations, made in one thread and freed in another.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// As other programs say that they were told to stop by Ctrl-C.
 const INTERRUPTED: u8 = 130;

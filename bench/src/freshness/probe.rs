@@ -15,7 +15,7 @@ use crate::requests::{self, Command};
 /// The command itself, from when it is sent until it is acknowledged.
 const COMMAND: &str = "command";
 /// From the acknowledgement until one read that says `Min-Position` is answered.
-const ASKED_FOR: &str = "read with Min-Position";
+pub const ASKED_FOR: &str = "read with Min-Position";
 /// From the acknowledgement until a read that asks for nothing finds the account; asked again at once until it does.
 const POLLED: &str = "read again and again";
 

@@ -19,7 +19,9 @@ pub struct Shop {
     pub postgres: Postgres,
     /// In no order.
     pub accounts: Vec<Uuid>,
-    _projector: Service,
+    /// Events in the log.
+    pub events: u64,
+    pub projector: Service,
 }
 
 impl Shop {
@@ -59,7 +61,7 @@ impl Shop {
         let ids: Vec<String> = ids.fetch_all(&mut database).await?;
         let mut accounts = ids.iter().map(|id| Ok(id.parse()?)).collect::<Result<Vec<Uuid>>>()?;
         Random::new(0).shuffle(&mut accounts);
-        Ok(Self { site, postgres, accounts, _projector: projector })
+        Ok(Self { site, postgres, accounts, events, projector })
     }
 
     /// A query-service without or with a cache, in mebibytes.

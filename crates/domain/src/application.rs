@@ -155,6 +155,11 @@ macro_rules! aggregates {
             fn encode_data(&self) -> (String, Box<RawValue>) {
                 match self { $(Event::$aggregate(event) => tagged::encode(event)),+ }
             }
+
+            /// The event's data alone, in a buffer that can be used again.
+            pub fn write_data<'a>(&self, json: &'a mut Vec<u8>) -> &'a str {
+                match self { $(Event::$aggregate(event) => tagged::write(event, json).1),+ }
+            }
         }
     };
 }

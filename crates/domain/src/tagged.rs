@@ -13,15 +13,22 @@ use serde_json::{Value, de::StrRead, value::RawValue};
 /// The variant's name and its content as JSON. The variants of `T` must be structs (`Closed {}`, not
 /// `Closed`), so that every content is a JSON object.
 pub fn encode<T: Serialize>(value: &T) -> (String, Box<RawValue>) {
-    // serde_json writes an enum as {"name":content}; both parts are cut out of that one encoding.
-    let json = serde_json::to_string(value).expect("commands and events have string keys and finite numbers");
-    let (name, content) = json
-        .strip_prefix("{\"")
-        .and_then(|rest| rest.strip_suffix('}'))
-        .and_then(|rest| rest.split_once("\":"))
-        .expect("commands and events are enums of struct variants");
+    let mut json = Vec::with_capacity(256);
+    let (name, content) = write(value, &mut json);
     let content = RawValue::from_string(content.to_owned()).expect("a part of valid JSON is valid JSON");
     (name.to_owned(), content)
+}
+
+/// The same, in a buffer that can be used again.
+pub fn write<'a, T: Serialize>(value: &T, json: &'a mut Vec<u8>) -> (&'a str, &'a str) {
+    json.clear();
+    // serde_json writes an enum as {"name":content}; both parts are cut out of that one encoding.
+    serde_json::to_writer(&mut *json, value)
+        .expect("commands and events have string keys and finite numbers");
+    std::str::from_utf8(json)
+        .ok()
+        .and_then(|json| json.strip_prefix("{\"")?.strip_suffix('}')?.split_once("\":"))
+        .expect("commands and events are enums of struct variants")
 }
 
 /// The variant's name alone, without encoding the content.

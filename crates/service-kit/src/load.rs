@@ -37,6 +37,7 @@ pub use uncounted::uncounted;
 use crate::Shutdown;
 use measures::Limits;
 use requests::Requests;
+pub(crate) use requests::is_shed;
 use window::{Look, Window};
 
 /// Often enough that work which is held back goes on soon, and that a service which falls silent is noticed.

@@ -12,7 +12,11 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use futures::future::join_all;
 use server::{Answer, Client, Server, until};
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::sleep};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    time::{Instant, sleep},
+};
 
 /// Less than any patience of the tests, and much more than a step of theirs takes.
 const SHORT: &str = "300";
@@ -67,6 +71,23 @@ async fn headers_beyond_the_bound_are_refused_and_those_within_are_not() {
         client.write(with(bound + 1)).await;
         assert_eq!(client.answer().await.status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
     }
+}
+
+#[tokio::test]
+async fn who_is_refused_because_of_load_cannot_ask_again_at_once() {
+    let server = Server::start(&["--http-refusal-delay-ms", SHORT]).await;
+    let mut client = server.client().await;
+    let begun = Instant::now();
+    assert_eq!(client.get("/full").await.problem(), (503, "overloaded".into()));
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    // Nobody else waits for that, nor does he with what there is room for.
+    assert_eq!(client.get("/small").await.status, StatusCode::OK);
+    let quick = Server::start(&["--http-refusal-delay-ms", "0"]).await;
+    let begun = Instant::now();
+    for _ in 0..10 {
+        assert_eq!(quick.send("GET /full HTTP/1.1\r\n\r\n").await.problem(), (503, "overloaded".into()));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(3), "ten of them, each of which would be held for 300 ms");
 }
 
 #[tokio::test]

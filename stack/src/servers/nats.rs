@@ -21,6 +21,11 @@ const ALONE: &str = "include ./server.conf\n";
 const HUB: &str = "include ./server.conf\ninclude ./leafnodes.conf\n";
 const LEAF: &str = "include ./leaf.conf\n";
 
+/// Go's variable for what a program may take of memory before it collects in earnest. NATS keeps whatever was read of a
+/// stream within ten seconds: while a long log is folded, that is all of it, unless this is set.
+const MEMORY_LIMIT: &str = "GOMEMLIMIT";
+const MEMORY_LIMIT_DEFAULT: &str = "512MiB";
+
 pub struct Nats {
     running: Running,
     port: u16,
@@ -138,6 +143,9 @@ impl Nats {
             ("NATS_STORE_DIR", quoted(&folder)),
         ]);
         env.extend(setup.passwords.env());
+        if std::env::var_os(MEMORY_LIMIT).is_none() {
+            env.push((MEMORY_LIMIT, MEMORY_LIMIT_DEFAULT.into()));
+        }
         let mut args: Vec<OsString> = vec!["--config".into(), configuration.into()];
         if setup.is_silent_of_others {
             args.push("--no_advertise".into());

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::sleep};
 use tower::Service;
 
 use super::{
@@ -33,6 +33,7 @@ use super::{
 use crate::{
     Shutdown,
     auth::Caller,
+    load::is_shed,
     problem::{Problem, kinds::ANSWER_TIMEOUT},
 };
 
@@ -104,6 +105,9 @@ async fn answer(
             }
         }
     };
+    if is_shed(&answer) {
+        sleep(limits.refusal_delay()).await;
+    }
     served.observed.end(observed, &answer);
     if served.health.is_leaving() {
         // Else a client could send its next request in the moment in which the connection is closed.

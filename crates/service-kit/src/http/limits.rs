@@ -67,6 +67,12 @@ pub struct HttpArgs {
           value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
     pub http_answer_timeout_ms: u64,
 
+    /// Milliseconds that a refusal because of load (503 `overloaded`) is held back, so that who asks again at once, and
+    /// over and over, does not take the time of those who are served. 0: none.
+    #[arg(long, env = "HEADWATER_HTTP_REFUSAL_DELAY_MS", default_value = "100",
+          value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    pub http_refusal_delay_ms: u64,
+
     /// Seconds from SIGTERM until no more connections are taken. Meanwhile requests are answered as before, over
     /// connections that end with their answer, and the health checks fail. Longer than a load balancer needs to
     /// notice; 0 for a service that clients reach directly, where it would only delay the end.
@@ -113,6 +119,10 @@ impl HttpArgs {
 
     pub fn answer_timeout(&self) -> Duration {
         Duration::from_millis(self.http_answer_timeout_ms)
+    }
+
+    pub fn refusal_delay(&self) -> Duration {
+        Duration::from_millis(self.http_refusal_delay_ms)
     }
 
     pub fn drain(&self) -> Duration {

@@ -65,7 +65,7 @@ impl Drop for UnderWay<'_> {
 
 /// Whether the answer is a refusal because of load. Other reasons for 503 pass whatever the load is, and 429 says of
 /// one client that it sends too much, which is no reason for more replicas.
-fn is_shed(answer: &Response) -> bool {
+pub fn is_shed(answer: &Response) -> bool {
     answer.extensions().get::<Kind>() == Some(&OVERLOADED)
 }
 

@@ -15,6 +15,7 @@ use service_kit::{
     Health, Shutdown,
     auth::Auth,
     http::{HttpArgs, Service},
+    problem::{Problem, kinds::OVERLOADED},
     shutdown, telemetry,
 };
 use tokio::{
@@ -154,6 +155,7 @@ fn routes(gate: Arc<Gate>) -> Router {
         .route("/ticks", get(async move || ticks()))
         .route("/never", get(std::future::pending::<()>))
         .route("/held", get(held))
+        .route("/full", get(async || Problem::new(OVERLOADED, "As many as there is room for are here.")))
         .route("/echo/{text}", get(async |Path(text): Path<String>| text))
         .route("/length", post(async |body: Bytes| body.len().to_string()))
 }
