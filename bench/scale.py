@@ -12,33 +12,32 @@ import itertools
 import math
 import random
 
-# Processor time in microseconds, unless it says otherwise; measured by `headwater-bench growth` at a million accounts,
-# `profile`, `reads` and `replay`.
+# Processor time in microseconds, unless it says otherwise: what `headwater-bench growth` found at a million accounts.
 COSTS = {
-    "command": 37.0,  # the command-service, one registration in a frame of many
-    "command_log": 9.0,  # NATS, the same
-    "fold": 11.0,  # the projector, one event into all four views
-    "fold_postgres": 15.0,
-    "signal": 2.0,  # a query-service, for one event that it is told of
-    "signal_bytes": 900.0,
-    "hit": 12.3,  # a query-service, one row from its cache
-    "miss": 26.0,  # the same without a cache
-    "miss_postgres": 10.0,
-    "log_bytes": 150.0,  # an event on the log's disk
-    "view_bytes": 400.0,  # the same in Postgres
+    "command": 156.0,  # the command-service, one registration of 64 at once
+    "command_log": 69.0,  # NATS, the same, with all that it delivers
+    "fold": 19.0,  # the projector, one event into all four views
+    "fold_postgres": 47.0,
+    "signal": 7.2,  # a query-service, for one registration that it is told of
+    "signal_bytes": 237.0,
+    "hit": 20.0,  # a query-service, one row from its cache
+    "miss": 48.0,  # the same without a cache
+    "miss_postgres": 24.0,
+    "log_bytes": 81.0,  # an event on the log's disk
+    "view_bytes": 385.0,  # the same in Postgres
 }
 
 # Registrations a second that `headwater-bench commands` found, by the number of connections.
 REGISTERED = {1: "2,359", 16: "16,642", 128: "35,134", 512: "34,989"}
 
-# A machine, as the one of the measurements, and how full it may be.
+# A machine, as the one of the measurements, and how full it may be; each part has its own.
 CORES = 2
 FULL = 0.6
 GIGABIT = 1e9 / 8
 
 
-def per_core(cost_us):
-    return FULL * 1e6 / cost_us
+def machines(cost_us, a_second):
+    return math.ceil(a_second * cost_us / (CORES * FULL * 1e6))
 
 
 # --- The load --------------------------------------------------------------------------------------------------------
@@ -73,31 +72,30 @@ def replicas(reads, writes, told, costs):
 
 
 def sums(costs):
-    """For each step: what all of it needs, as one log and as many."""
+    """For each step: the machines of each kind, with as many logs as it takes for each to have a writer, a NATS and a
+    Postgres that are not too full."""
     rows = []
-    writer_max = per_core(costs["command"]) * 1.5  # deciding is one thread's, answering is not
-    fold_max = per_core(costs["fold"]) * 1.5
     for step in STEPS:
         commands, reads = COMMANDS * step, READS * step
-        partitions = math.ceil(commands / min(writer_max, fold_max))
+        slowest = max(costs[part] for part in ("command", "command_log", "fold", "fold_postgres"))
+        partitions = machines(slowest, commands)
         each_commands, each_reads = commands / partitions, reads / partitions
         whole, _ = replicas(reads, commands, commands, costs)
         count, hits = replicas(each_reads, each_commands, each_commands, costs)
         misses = each_reads * (1 - hits)
-        postgres = (each_commands * costs["fold_postgres"] + misses * costs["miss_postgres"]) / 1e6
+        # The primary takes what is written and reads what it has room for; standbys read the rest.
+        each_second = each_commands * costs["fold_postgres"] + misses * costs["miss_postgres"]
+        postgres = machines(1.0, each_second)
         signals = each_commands * costs["signal_bytes"]
         rows.append(
             [
                 f"{step:,}×",
                 f"{commands:,}",
                 f"{reads:,}",
-                f"{partitions}",
-                f"{commands * costs['command'] / 1e6:.1f}",
-                f"{commands * costs['command_log'] / 1e6:.1f}",
-                f"{commands * costs['fold'] / 1e6:.1f}",
-                f"{postgres * partitions:.1f}",
-                f"{count * partitions}",
-                "no number of them" if whole is None else f"{whole}",
+                f"{partitions:,}",
+                f"{postgres * partitions:,}",
+                f"{count * partitions:,}",
+                "no number" if whole is None else f"{whole:,}",
                 f"{hits:.0%}",
                 f"{signals * count / GIGABIT:.2f}",
                 f"{commands * costs['log_bytes'] * 86_400 / 1e9:,.0f}",
@@ -219,8 +217,8 @@ def main():
             costs[name] = float(value)
         except ValueError:
             parser.error(f"`{given}` is not name=number")
-    header = ["load", "commands/s", "reads/s", "logs", "writers", "NATS", "projectors", "Postgres", "replicas"]
-    header += ["replicas, one log", "from the cache", "signals, Gbit/s a log", "log, GB a day"]
+    header = ["load", "commands/s", "reads/s", "logs", "Postgres", "query-services", "the same over one log"]
+    header += ["from the cache", "signals, Gbit/s a log", "log, GB a day"]
     table("What it takes", header, sums(costs))
 
     frames = [("here", 290), ("three nodes, one place", 670), ("three places, 1 ms apart", 1_500), ("10 ms apart", 10_500)]
@@ -234,13 +232,13 @@ def main():
     rows = [[clients, f"{closed_loop(clients, 290, 25.0):,.0f}", found] for clients, found in REGISTERED.items()]
     table("The same, where it was measured", ["connections", "commands/s by the sum", "measured"], rows)
 
+    def told(p99):
+        return f"{p99:.1f}" if p99 < 1_000 else "without end"
+
     rows = []
     for count in [2, 8, 64, 400]:
-        rows.append(
-            [count]
-            + [f"{balancer(count, 0.7, choose):.1f}" for choose in (round_robin, two_choices)]
-            + [f"{balancer(count, 0.7, choose, slow=5.0):.1f}" for choose in (round_robin, two_choices)]
-        )
+        kinds = [(choose, slow) for slow in (1.0, 5.0) for choose in (round_robin, two_choices)]
+        rows.append([count] + [told(balancer(count, 0.7, choose, slow)) for choose, slow in kinds])
     header = ["replicas", "in turn", "the better of two", "in turn, one slow", "the better of two, one slow"]
     table("A balancer at 70 %: p99, times the mean of one answer", header, rows)
 

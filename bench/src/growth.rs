@@ -20,7 +20,7 @@ pub struct Options {
     seconds: f64,
 
     /// Connections of each load
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 64)]
     connections: usize,
 
     /// Commands to accounts that nobody has commanded for long, one at a time

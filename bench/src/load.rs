@@ -62,19 +62,17 @@ impl Load {
     where
         R: FnMut(&mut Request) + Send + 'static,
     {
-        let mut connections = Vec::with_capacity(self.connections);
-        for _ in 0..self.connections {
-            let connection = Connection::open(self.address).await;
-            connections.push(connection.with_context(|| format!("cannot connect to {}", self.address))?);
-        }
+        // What cannot be reached at all is no result.
+        let first = Connection::open(self.address).await;
+        first.with_context(|| format!("cannot connect to {}", self.address))?;
         let start = Instant::now();
         let begin = start + self.warm_up;
         let end = begin + self.measure;
         let mut clients = JoinSet::new();
-        for (index, connection) in connections.into_iter().enumerate() {
+        for index in 0..self.connections {
             let clock = self.clock(start, index);
             let client = Client { address: self.address, begin, end, clock, requests: requests(index) };
-            clients.spawn(client.run(connection));
+            clients.spawn(client.run());
         }
         let mut measured = Measured::new(self.measure)?;
         while let Some(client) = clients.join_next().await {
@@ -126,9 +124,20 @@ struct Client<R> {
 }
 
 impl<R: FnMut(&mut Request)> Client<R> {
-    async fn run(mut self, mut connection: Connection) -> Share {
+    async fn run(mut self) -> Share {
         let mut share = Share::default();
         let mut request = Request::default();
+        // Opened when it is needed: thousands that were opened before would be closed again for saying nothing.
+        if let Some(clock) = &self.clock {
+            sleep_until(clock.due).await;
+        }
+        let mut connection = match Connection::open(self.address).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                share.failed(error.kind().to_string());
+                return share;
+            }
+        };
         loop {
             if let Some(clock) = &mut self.clock {
                 clock.tick().await;

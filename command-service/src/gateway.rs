@@ -8,17 +8,14 @@ pub use forward::serve as serve_forwarded;
 use std::{sync::Arc, time::Duration};
 
 use async_nats::Client;
-use service_kit::lease::Instance;
+use service_kit::{lease::Instance, load::Room};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     time::Instant,
 };
 use uuid::Uuid;
 
-use crate::{
-    room::Room,
-    submission::{Answer, IdempotencyKey, Refusal, Request, Submission},
-};
+use crate::submission::{Answer, IdempotencyKey, Refusal, Request, Submission};
 
 /// A command is answered within this time, or its outcome is unknown to the client: longer than an append may
 /// take, because a command may wait for the append before its own.

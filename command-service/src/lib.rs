@@ -9,7 +9,6 @@ mod gateway;
 mod http;
 mod metrics;
 mod permit;
-mod room;
 mod state;
 mod submission;
 mod writer;
@@ -22,7 +21,7 @@ use service_kit::{
     auth::{Auth, AuthArgs},
     config,
     http::HttpArgs,
-    load::{Load, LoadArgs, Queue},
+    load::{Load, LoadArgs, Queue, Room},
     nats, shutdown,
 };
 use tokio::{
@@ -33,13 +32,17 @@ use tokio_util::task::AbortOnDropHandle;
 
 use gateway::{Gateway, Route};
 use metrics::Metrics;
-use room::Room;
 use service_kit::lease::Instance;
 use writer::Writer;
 
 /// What is queued at the end takes one append, and what is not yet on disk one write; without a log to append
 /// to, waiting helps nobody.
 const WRITER_FINISH_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// So long may a command wait for the writer, beside as long that those take which it is deciding.
+const QUEUE_WAIT_MAX: Duration = Duration::from_millis(30);
+/// However slow the writer is, so many commands may wait for it: enough for a frame that is worth its sync.
+const QUEUE_MIN: usize = 256;
 
 /// The command-service takes commands over HTTP and appends their events to the log.
 #[derive(clap::Parser, Clone, Debug)]
@@ -50,7 +53,7 @@ pub struct Config {
     pub listen: SocketAddr,
 
     /// Commands that may wait for the writer, at the most; what comes on top is answered 503 at once. Under load fewer
-    /// may: no more than it decides in a tenth of a second, or 1,000.
+    /// may: no more than it decides in 30 ms, or 256.
     #[arg(long, env = "HEADWATER_QUEUE_COMMANDS_MAX", default_value_t = 8192,
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
     pub queue_commands_max: usize,
@@ -94,7 +97,7 @@ pub async fn serve(listener: TcpListener, config: Config, leaving: Shutdown) -> 
         "serving commands");
 
     let (sender, queue) = mpsc::channel(config.queue_commands_max);
-    let room = Arc::new(Room::new(writer::FRAME_COMMANDS_MAX, config.queue_commands_max));
+    let room = Arc::new(Room::new(QUEUE_WAIT_MAX, QUEUE_MIN, config.queue_commands_max));
     let (route, routed) = watch::channel(Route::Nowhere);
     let gateway = Gateway::new(sender, room.clone(), routed, client.clone(), &config.service.namespace);
     let load = Load::new("command-service", me, config.load, queue_of(&gateway, config.queue_commands_max));

@@ -12,6 +12,7 @@ use event_log::{AppendError, EventLog, FollowError, LogError};
 use service_kit::{
     Health, Shutdown,
     lease::{Held, Instance, Lease, LeaseError},
+    load::Room,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -22,13 +23,10 @@ use tokio::{
 use crate::{
     gateway::Route,
     metrics::Metrics,
-    room::Room,
     state::{Store, StoreError},
     submission::{Refusal, Submission},
 };
 use term::TermEnd;
-
-pub use term::FRAME_COMMANDS_MAX;
 
 pub const HEALTH_CHECK: &str = "writer";
 /// The pause before the writer starts anew after trouble.

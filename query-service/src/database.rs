@@ -17,6 +17,7 @@ use sqlx::{
 use crate::{
     coherence::Source,
     config::Bounds,
+    line::Line,
     problems::{INVALID_VALUE, RETRY_AFTER_S, views_unavailable},
     sql::{Statement, Value},
     standby::Wellness,
@@ -53,7 +54,7 @@ pub fn connect_options(database_url: &str, bounds: &Bounds) -> Result<PgConnectO
 pub enum ReadError {
     #[error("Postgres cannot be reached: {0}")]
     Unreachable(#[source] sqlx::Error),
-    #[error("no connection became free in time")]
+    #[error("no connection is free in time")]
     Busy,
     #[error("the statement took too long")]
     TooSlow,
@@ -90,7 +91,7 @@ impl From<ReadError> for Problem {
                 views_unavailable("The database of the views cannot be reached.")
             }
             ReadError::OutOfDate => views_unavailable("The view is being switched to another version."),
-            ReadError::Busy => overloaded("No connection to the database became free in time."),
+            ReadError::Busy => overloaded("No connection to the database is free in time."),
             ReadError::TooSlow => overloaded("The database took too long over the query."),
             // Values are checked before; this is left for what only the column's own type can know.
             ReadError::BadValue(_) => {
@@ -164,6 +165,7 @@ impl Databases {
 pub struct Database {
     pool: PgPool,
     lost: Lost,
+    line: Arc<Line>,
     patience: Duration,
 }
 
@@ -182,7 +184,7 @@ impl Database {
             })
             .connect_lazy_with(options);
         let patience = bounds.acquire_timeout() + bounds.statement_timeout() + NETWORK_SLACK;
-        Self { pool, lost, patience }
+        Self { pool, lost, line: Arc::new(Line::new(bounds)), patience }
     }
 
     /// The one row of the statement, if it gives one. A connection that turns out to be dead is replaced
@@ -197,8 +199,13 @@ impl Database {
                 result => result,
             }
         };
+        let place = self.line.join().ok_or(ReadError::Busy)?;
         match tokio::time::timeout(self.patience, reading).await {
-            Ok(result) => Ok(result?),
+            Ok(Ok(row)) => {
+                place.answered();
+                Ok(row)
+            }
+            Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(ReadError::TooSlow),
         }
     }

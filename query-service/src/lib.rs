@@ -17,6 +17,7 @@ mod cursor;
 mod database;
 mod freshness;
 mod inspect;
+mod line;
 mod live;
 mod metrics;
 mod openapi;

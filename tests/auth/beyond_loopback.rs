@@ -3,7 +3,8 @@
 use clap::Parser;
 use reqwest::StatusCode;
 use service_kit::Shutdown;
-use tokio::net::TcpListener;
+use stack::ports;
+use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
     harness::{Call, Place, Servers, until},
@@ -60,23 +61,67 @@ async fn no_service_starts_without_the_keys_that_it_was_told_of() {
     all_say(&refusals(&nowhere).await, "/nowhere/jwks.json");
 }
 
+/// A query-service that others can reach, until it is dropped.
+struct Reachable {
+    url: String,
+    end: Shutdown,
+    serving: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Reachable {
+    async fn with(place: &Place, issuer: &Issuer, more: &[&str]) -> Self {
+        let listener = everywhere().await;
+        let url = format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port());
+        let ours = ["service", "--namespace", &place.namespace, "--database-url", &place.database_url];
+        let flags = issuer.flags();
+        let flags = flags.iter().map(String::as_str).chain(more.iter().copied());
+        let config = query_service::Config::parse_from(ours.into_iter().chain(flags));
+        let end = Shutdown::new();
+        let serving = tokio::spawn(query_service::serve(listener, config, end.clone()));
+        until("it serves", async || reqwest::get(format!("{url}/health/live")).await.is_ok()).await;
+        Self { url, end, serving }
+    }
+
+    async fn stop(self) {
+        self.end.cancel();
+        self.serving.await.unwrap().unwrap();
+    }
+}
+
+fn metrics(url: &str) -> Call {
+    Call::new(reqwest::Client::new().get(format!("{url}/metrics")))
+}
+
+/// Whoever has no token, or one for something else, learns nothing at this address.
+async fn asks_who_measures(url: &str, issuer: &Issuer) {
+    assert_eq!(metrics(url).send().await.problem(), (401, "unauthenticated"));
+    assert_eq!(metrics(url).token(&issuer.token("eve", "")).send().await.problem(), (403, "forbidden"));
+    let scraper = issuer.token("prometheus", "metrics:read");
+    assert_eq!(metrics(url).token(&scraper).send().await.status, StatusCode::OK);
+}
+
 #[tokio::test]
 async fn measurements_are_for_this_machine_or_for_a_scope() {
     let issuer = Issuer::new();
     let place = Place::new(Servers::shared().await).await;
-    let listener = everywhere().await;
-    let url = format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port());
-    let ours = ["service", "--namespace", &place.namespace, "--database-url", &place.database_url];
-    let flags = issuer.flags();
-    let config = query_service::Config::parse_from(ours.into_iter().chain(flags.iter().map(String::as_str)));
-    let end = Shutdown::new();
-    let serving = tokio::spawn(query_service::serve(listener, config, end.clone()));
-    let metrics = || Call::new(reqwest::Client::new().get(format!("{url}/metrics")));
-    until("it serves", async || reqwest::get(format!("{url}/health/live")).await.is_ok()).await;
-    assert_eq!(metrics().send().await.problem(), (401, "unauthenticated"));
-    assert_eq!(metrics().token(&issuer.token("eve", "")).send().await.problem(), (403, "forbidden"));
-    let scraper = issuer.token("prometheus", "metrics:read");
-    assert_eq!(metrics().token(&scraper).send().await.status, StatusCode::OK);
-    end.cancel();
-    serving.await.unwrap().unwrap();
+    let service = Reachable::with(&place, &issuer, &[]).await;
+    asks_who_measures(&service.url, &issuer).await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn an_address_for_those_who_watch_is_open_on_this_machine_alone() {
+    let issuer = Issuer::new();
+    let place = Place::new(Servers::shared().await).await;
+    for (host, is_open) in [("127.0.0.1", true), ("0.0.0.0", false)] {
+        let port = ports::next_free(0).unwrap();
+        let address = format!("{host}:{port}");
+        let service = Reachable::with(&place, &issuer, &["--admin-address", &address]).await;
+        let admin = format!("http://127.0.0.1:{port}");
+        match is_open {
+            true => assert_eq!(metrics(&admin).send().await.status, StatusCode::OK),
+            false => asks_who_measures(&admin, &issuer).await,
+        }
+        service.stop().await;
+    }
 }

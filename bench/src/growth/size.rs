@@ -132,7 +132,7 @@ impl Size {
         Ok(())
     }
 
-    /// Without a cache, because a cached row costs the same however many there are.
+    /// Any row without a cache, and a thousand of them from one.
     async fn reads(&mut self, shop: &Shop, options: &Options) -> Result<()> {
         let service = shop.query_service(0).await?;
         let postgres = shop.postgres.pid();
@@ -151,6 +151,14 @@ impl Size {
         self.add("orders of an account, Postgres: µs", Logarithmic, found.costs_us[1]);
         let memory = Memory::of(service.pid())?;
         self.add("memory of the query-service, no cache: peak, MB", Bounded(QUERIES_MB_MAX), memory.peak_mb);
+        service.stop().await;
+
+        let service = shop.query_service(CACHE_MIB).await?;
+        let popular: Arc<[String]> = shop.accounts[..paths::HOT].iter().map(paths::narrow).collect();
+        let hits = |connection| requests::gets(popular.clone(), connection);
+        let found = Found::of(&service, [service.pid()], options, hits).await?;
+        self.add("a row from the cache: p50 ms", Logarithmic, found.load.quantile_ms(0.5));
+        self.add("a row from the cache, query-service: µs", Logarithmic, found.costs_us[0]);
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Commands decided together at the most. More would not make a frame cheaper, only its answer later.
-pub const FRAME_COMMANDS_MAX: usize = 1000;
+const FRAME_COMMANDS_MAX: usize = 1000;
 
 /// Why a term ended without trouble.
 pub(super) enum TermEnd {
@@ -101,8 +101,9 @@ impl Writer {
             answers.into_iter().for_each(|(submission, answer)| submission.answer(answer));
             store.commit(changes, head).await?;
             waiting = left;
-            if !self.queue.is_empty() {
-                self.room.decided(commands, began.elapsed());
+            match self.queue.is_empty() {
+                false => self.room.done(commands, began.elapsed()),
+                true => self.room.idle(),
             }
         }
     }

@@ -10,6 +10,7 @@ mod clients;
 mod connection;
 mod observed;
 mod open_files;
+mod pace;
 mod refusal;
 mod stall;
 mod stream;
@@ -32,6 +33,7 @@ pub(crate) use about::METRICS;
 use clients::Clients;
 pub use limits::HttpArgs;
 use observed::Observed;
+use pace::Pace;
 use tls::Tls;
 
 use crate::{
@@ -78,6 +80,7 @@ pub async fn serve(
     let tls = Tls::start(&limits.tls, shutdown.clone()).map_err(io::Error::other)?;
     let observed = Observed::new(if tls.is_some() { "https" } else { "http" });
     let clients = Arc::new(Clients::new(limits));
+    let pace = Arc::new(Pace::new(limits.http_refusals_per_second));
     let framed = |routes: Router, load, auth| {
         let router = routes
             .route(&format!("{PROBLEMS}{{code}}"), get(problem_page))
@@ -85,8 +88,8 @@ pub async fn serve(
             .method_not_allowed_fallback(method_not_allowed)
             .layer((observed.clone(), CatchPanicLayer::custom(panicked)));
         let (health, clients) = (health.clone(), clients.clone());
-        let (observed, tls) = (observed.clone(), tls.clone());
-        server::Served { router, health, load, auth, clients, observed, tls }
+        let (observed, pace, tls) = (observed.clone(), pace.clone(), tls.clone());
+        server::Served { router, health, load, auth, clients, observed, pace, tls }
     };
     let Some(address) = admin else {
         let routes = routes.merge(about).merge(about::metrics());

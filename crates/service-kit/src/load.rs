@@ -11,6 +11,7 @@ mod latencies;
 mod measures;
 mod metrics;
 mod requests;
+mod room;
 mod uncounted;
 mod window;
 
@@ -31,6 +32,7 @@ use tokio::{
 
 pub use args::LoadArgs;
 pub use report::{LoadReport, subject};
+pub use room::Room;
 pub(crate) use uncounted::add as add_uncounted;
 pub use uncounted::uncounted;
 

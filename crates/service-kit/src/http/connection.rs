@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::sleep};
+use tokio::net::TcpStream;
 use tower::Service;
 
 use super::{
@@ -106,7 +106,7 @@ async fn answer(
         }
     };
     if is_shed(&answer) {
-        sleep(limits.refusal_delay()).await;
+        served.pace.hold().await;
     }
     served.observed.end(observed, &answer);
     if served.health.is_leaving() {

@@ -67,11 +67,11 @@ pub struct HttpArgs {
           value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
     pub http_answer_timeout_ms: u64,
 
-    /// Milliseconds that a refusal because of load (503 `overloaded`) is held back, so that who asks again at once, and
-    /// over and over, does not take the time of those who are served. 0: none.
-    #[arg(long, env = "HEADWATER_HTTP_REFUSAL_DELAY_MS", default_value = "100",
-          value_parser = clap::value_parser!(u64).range(0..=10_000))]
-    pub http_refusal_delay_ms: u64,
+    /// Refusals because of load (503 `overloaded`) that are answered a second; more are held back, up to a second each,
+    /// so that who asks again at once, and over and over, does not take the time of those who are served. 0: all at once.
+    #[arg(long, env = "HEADWATER_HTTP_REFUSALS_PER_SECOND", default_value = "2000",
+          value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub http_refusals_per_second: u32,
 
     /// Seconds from SIGTERM until no more connections are taken. Meanwhile requests are answered as before, over
     /// connections that end with their answer, and the health checks fail. Longer than a load balancer needs to
@@ -119,10 +119,6 @@ impl HttpArgs {
 
     pub fn answer_timeout(&self) -> Duration {
         Duration::from_millis(self.http_answer_timeout_ms)
-    }
-
-    pub fn refusal_delay(&self) -> Duration {
-        Duration::from_millis(self.http_refusal_delay_ms)
     }
 
     pub fn drain(&self) -> Duration {
