@@ -42,7 +42,7 @@ impl Machine {
         Ok(Self {
             date: jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string(),
             commit: commit().unwrap_or_else(|| "unknown".to_owned()),
-            cores: std::thread::available_parallelism()?.get(),
+            cores: proc("cpuinfo").lines().filter(|line| line.starts_with("processor")).count(),
             processor: field(&proc("cpuinfo"), "model name"),
             memory_gb: memory_kb.div_ceil(1024 * 1024),
             kernel: proc("sys/kernel/osrelease").trim().to_owned(),
