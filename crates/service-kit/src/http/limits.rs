@@ -69,7 +69,7 @@ pub struct HttpArgs {
 
     /// Refusals because of load (503 `overloaded`) that are answered a second; more are held back, up to a second each,
     /// so that who asks again at once, and over and over, does not take the time of those who are served. 0: all at once.
-    #[arg(long, env = "HEADWATER_HTTP_REFUSALS_PER_SECOND", default_value = "2000",
+    #[arg(long, env = "HEADWATER_HTTP_REFUSALS_PER_SECOND", default_value = "1000",
           value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub http_refusals_per_second: u32,
 
