@@ -36,7 +36,8 @@ pub struct Config {
     #[arg(long, env = "HEADWATER_POLICY_START", value_delimiter = ',', value_name = "POLICY=START")]
     pub policy_start: Vec<String>,
 
-    /// URL of the query-service, where addresses are looked up.
+    /// URL of the query-service, where addresses are looked up: one of http://, over a network that may be trusted, because
+    /// a task-worker speaks no TLS to it.
     #[arg(long, env = "HEADWATER_QUERY_URL", default_value = "http://127.0.0.1:8082")]
     pub query_url: Url,
 

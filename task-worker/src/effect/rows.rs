@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use serde_json::{Map, Value};
 use service_kit::trace::{self, TRACEPARENT};
@@ -27,8 +27,13 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// An error if there is no token where there should be one.
+    /// An error if it cannot be asked there, or if there is no token where there should be one.
     pub fn new(url: Url, token_file: Option<PathBuf>) -> anyhow::Result<Self> {
+        ensure!(
+            url.scheme() == "http",
+            "--query-url: expected a URL of http://, which a proxy beside the query-service may serve; not {}://",
+            url.scheme()
+        );
         if let Some(file) = &token_file {
             std::fs::read_to_string(file).with_context(|| unreadable(file))?;
         }
@@ -92,4 +97,16 @@ impl Rows {
 
 fn unreadable(file: &Path) -> String {
     format!("the token for the query-service cannot be read from {} (--query-token-file)", file.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_it_cannot_speak_is_refused_at_the_start_and_not_for_every_task() {
+        let error = Rows::new("https://queries.example".parse().unwrap(), None).err().unwrap();
+        assert!(error.to_string().contains("--query-url"), "{error}");
+        assert!(Rows::new("http://queries.example".parse().unwrap(), None).is_ok());
+    }
 }
