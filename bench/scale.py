@@ -20,7 +20,7 @@ COSTS = {
     "fold_postgres": 47.0,
     "signal": 7.2,  # a query-service, for one registration that it is told of
     "signal_bytes": 237.0,
-    "hit": 20.0,  # a query-service, one row from its cache
+    "hit": 23.0,  # a query-service, one row from its cache (`telemetry`, on the same machine)
     "miss": 48.0,  # the same without a cache
     "miss_postgres": 24.0,
     "log_bytes": 81.0,  # an event on the log's disk
