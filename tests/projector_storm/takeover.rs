@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use sqlx::{Connection, PgConnection};
+use stack::services::PROJECTOR;
 use uuid::Uuid;
 
 use super::{
@@ -72,6 +74,28 @@ async fn another_projector_folds_on_soon_after_one_was_killed() {
     println!("folded {took:?} after the other was killed");
     assert!(took < TAKEOVER_TIME_MAX, "{took:?}");
     scene.check().await;
+}
+
+/// What Postgres itself does not notice: it waits for the rest of what is copied for as long as the client's machine is there.
+#[tokio::test]
+async fn a_projector_that_falls_silent_within_a_copy_is_replaced() {
+    let place = Place::new(Servers::shared().await).await;
+    let mut silent = PgConnection::connect(&place.database_url_as(PROJECTOR)).await.unwrap();
+    let lock = "select pg_advisory_lock(hashtextextended('headwater view accounts build 1', 0))";
+    sqlx::query(lock).execute(&mut silent).await.unwrap();
+    let begun = silent.copy_in_raw("copy public.accounts (id) from stdin").await.unwrap();
+
+    let mut load = Load::start(&place, Random::new(Uuid::now_v7().as_u64_pair().1, 0)).await;
+    let projectors = Projectors::start(&place, [""]).await;
+    let started = Instant::now();
+    load.append_frame(1).await;
+    until_folded(&place, load.position()).await;
+    let took = started.elapsed();
+    println!("folded {took:?} after one fell silent within a copy");
+    assert!(took < THAW_TIME_MAX, "{took:?}");
+    let said = projectors.said();
+    assert!(said.contains("fell silent"), "{said}");
+    assert!(begun.finish().await.is_err(), "its session is over");
 }
 
 #[tokio::test]

@@ -80,6 +80,7 @@ pub async fn lock_unused(connection: &mut PgConnection, view: &str, build: i32) 
         if is_ours || Instant::now() >= deadline {
             return Ok(is_ours);
         }
+        end_silent_holder(connection, view, build).await?;
         sleep(LOCK_RETRY).await;
     }
 }
@@ -91,17 +92,39 @@ pub async fn unlock(connection: &mut PgConnection, view: &str, build: i32) -> Re
     Ok(())
 }
 
+/// Selects the `pid` of the session that holds that lock.
+fn holder() -> String {
+    format!(
+        "select pid from pg_locks, (select {LOCK} as number) as lock
+         where locktype = 'advisory' and objsubid = 1 and granted
+           and database = (select oid from pg_database where datname = current_database())
+           and ((classid::bigint << 32) | objid::bigint) = lock.number"
+    )
+}
+
 /// Whether nobody holds that lock at this moment.
 pub async fn is_unlocked(connection: &mut PgConnection, view: &str, build: i32) -> Result<bool, ViewError> {
-    let locked = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
-        "select not exists (
-            select from pg_locks, (select {LOCK} as number) as lock
-            where locktype = 'advisory' and objsubid = 1 and granted
-              and database = (select oid from pg_database where datname = current_database())
-              and ((classid::bigint << 32) | objid::bigint) = lock.number
-        )"
-    )));
-    within(ANSWER_TIMEOUT, locked.bind(view).bind(build.to_string()).fetch_one(connection)).await
+    let unlocked = sqlx::AssertSqlSafe(format!("select not exists ({})", holder()));
+    let unlocked = sqlx::query_scalar(unlocked).bind(view).bind(build.to_string());
+    within(ANSWER_TIMEOUT, unlocked.fetch_one(connection)).await
+}
+
+/// Ends the session that holds that lock, if Postgres has waited long enough for its client in the midst of a statement:
+/// for the rest of a copy, or for an answer to be taken. No timeout of Postgres runs there: they bound the time between
+/// statements, and what a statement does by itself.
+pub async fn end_silent_holder(
+    connection: &mut PgConnection,
+    view: &str,
+    build: i32,
+) -> Result<bool, ViewError> {
+    let end = sqlx::AssertSqlSafe(format!(
+        "select pg_terminate_backend(pid) from pg_stat_activity
+         where pid in ({}) and state = 'active' and wait_event in ('ClientRead', 'ClientWrite')
+           and state_change < clock_timestamp() - $3 * interval '1 millisecond'",
+        holder()
+    ));
+    let end = sqlx::query_scalar(end).bind(view).bind(build.to_string()).bind(SILENCE_TIMEOUT_MS as f64);
+    Ok(within(ANSWER_TIMEOUT, end.fetch_optional(connection)).await?.unwrap_or(false))
 }
 
 /// Where a build's checkpoint is, and which build is read.

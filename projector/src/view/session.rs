@@ -127,6 +127,14 @@ async fn take_over<'a>(
             within(ANSWER_TIMEOUT, task.share.want(connection, view, wants)).await?;
             is_wanted = wants;
         }
+        if database::end_silent_holder(connection, view, build.number).await? {
+            let folded_by = build.folded_by.as_deref();
+            tracing::warn!(
+                view,
+                folded_by,
+                "who folds the view fell silent within a statement, and loses it"
+            );
+        }
         task.status.standby(build.checkpoint.position, build.folded_by);
         sleep(STANDBY_RETRY).await;
     }
