@@ -61,6 +61,8 @@ struct Slice {
     own_us: f64,
 }
 
+type Figure = fn(&Slice) -> f64;
+
 /// Those of each contestant.
 type Slices = [Vec<Slice>; 3];
 
@@ -155,11 +157,11 @@ async fn slice<R: FnMut(&mut Request) + Send + 'static>(
 
 fn add(report: &mut Report, what: &str, slices: Slices) {
     let [silent, again, telling] = &slices;
-    let ratios = |others: &[Slice], figure: fn(&Slice) -> f64| -> Vec<f64> {
+    let ratios = |others: &[Slice], figure: Figure| -> Vec<f64> {
         silent.iter().zip(others).map(|(silent, other)| figure(other) / figure(silent)).collect()
     };
-    let (rate, cost): (fn(&Slice) -> f64, fn(&Slice) -> f64) =
-        (|slice| slice.row.per_second, |slice| slice.own_us);
+    let rate: Figure = |slice| slice.row.per_second;
+    let cost: Figure = |slice| slice.own_us;
     for (contestant, slices) in NAMES.iter().zip(&slices) {
         let own_us = median(slices.iter().map(cost).collect());
         let about = format!("processor time of the service for one request, {what}, {contestant}");

@@ -32,7 +32,6 @@ use answer::problems;
 /// The names of ids that are derived from an idempotency key.
 const KEYED_IDS: Uuid = Uuid::from_u128(0x5b0f_3c8e_0e4d_4b0c_9d53_7c6f_8a1e_2d47);
 
-#[derive(Clone)]
 struct App {
     gateway: Gateway,
     metrics: Metrics,
@@ -59,11 +58,11 @@ pub fn routes(
         .route("/commands", post(imports::import))
         .route("/{plural}/{command}", post(command_to_new))
         .route("/{plural}/{id}/{command}", post(command_to_known))
-        .with_state(App { gateway, metrics: Metrics::new(), import_room, health, shutdown })
+        .with_state(Arc::new(App { gateway, metrics: Metrics::new(), import_room, health, shutdown }))
 }
 
 /// Answers 200 on the one instance that writes, for a load balancer that saves the others the forwarding.
-async fn writer(State(app): State<App>) -> Result<&'static str, Problem> {
+async fn writer(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
     let elsewhere = match app.gateway.route() {
         Route::Here if app.health.is_leaving() => {
             "This instance writes, but is about to end; the others forward commands to it.".to_owned()
@@ -78,7 +77,7 @@ async fn writer(State(app): State<App>) -> Result<&'static str, Problem> {
 
 /// `POST /accounts/{id}/register`
 async fn command_to_known(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     path: Result<Path<(String, String, String)>, PathRejection>,
     caller: Caller,
     headers: HeaderMap,
@@ -92,7 +91,7 @@ async fn command_to_known(
 
 /// `POST /accounts/register`: the service makes the id.
 async fn command_to_new(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     path: Result<Path<(String, String)>, PathRejection>,
     caller: Caller,
     headers: HeaderMap,

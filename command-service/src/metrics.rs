@@ -1,16 +1,21 @@
 //! What the command-service measures.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Gauge, Histogram},
+    metrics::{BoundCounter, Counter, Gauge, Histogram},
 };
 use service_kit::telemetry;
 
-#[derive(Clone)]
 pub struct Metrics {
     commands: Counter<u64>,
+    /// Those of each aggregate and outcome.
+    answered: RwLock<HashMap<[&'static str; 2], BoundCounter<u64>>>,
     log_position: Gauge<u64>,
     frame_commands: Histogram<u64>,
     append_seconds: Histogram<f64>,
@@ -21,6 +26,7 @@ impl Metrics {
         let meter = telemetry::meter();
         Self {
             commands: meter.u64_counter("commands").with_description("Commands answered, by outcome").build(),
+            answered: RwLock::default(),
             log_position: meter
                 .u64_gauge("log_position")
                 .with_description("Position of the last event that this service knows")
@@ -39,8 +45,15 @@ impl Metrics {
     }
 
     pub fn answered(&self, aggregate: &'static str, outcome: &'static str) {
-        let labels = [KeyValue::new("aggregate", aggregate), KeyValue::new("outcome", outcome)];
-        self.commands.add(1, &labels);
+        if let Some(count) =
+            self.answered.read().unwrap_or_else(PoisonError::into_inner).get(&[aggregate, outcome])
+        {
+            return count.add(1);
+        }
+        let count =
+            self.commands.bind(&[KeyValue::new("aggregate", aggregate), KeyValue::new("outcome", outcome)]);
+        count.add(1);
+        self.answered.write().unwrap_or_else(PoisonError::into_inner).insert([aggregate, outcome], count);
     }
 
     pub fn decided(&self, commands: usize) {

@@ -11,7 +11,7 @@ use std::{
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Histogram, Meter},
+    metrics::{BoundHistogram, Histogram, Meter},
 };
 use service_kit::{Problem, problem::kinds::OVERLOADED, telemetry};
 use tokio::sync::Semaphore;
@@ -22,23 +22,20 @@ use crate::{cache::Cache, positions::Positions, problems::VIEW_BEHIND, reader::C
 const DURATION_BOUNDARIES_S: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
+/// Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
     duration: Histogram<f64>,
-    views: Views,
+    views: Arc<RwLock<HashMap<Arc<str>, Arc<Queries>>>>,
 }
 
-/// What became of the queries of each view. A query is counted by one addition; instruments look when they are
-/// asked.
-#[derive(Clone, Default)]
-struct Views(Arc<RwLock<HashMap<Arc<str>, Arc<Counts>>>>);
-
-#[derive(Default)]
-struct Counts {
+/// What became of the queries of one view. A query is counted by one addition; instruments look when they are asked.
+struct Queries {
     /// Answered, by [`CacheStatus`].
     answered: [AtomicU64; CacheStatus::ALL.len()],
     /// Not answered, in the order of [`FAILURES`].
     failed: [AtomicU64; FAILURES.len()],
+    duration: BoundHistogram<f64>,
 }
 
 const FAILURES: [&str; 5] = ["overloaded", "behind", "not_found", "bad_request", "error"];
@@ -51,8 +48,6 @@ impl Metrics {
         in_flight_max: usize,
     ) -> Self {
         let meter = telemetry::meter();
-        let views = Views::default();
-        views.observe(&meter);
         observe_cache(&meter, cache);
         observe_positions(&meter, positions);
         meter
@@ -68,37 +63,42 @@ impl Metrics {
             .with_description("Time from a query's arrival to its answer, any wait for a position included.")
             .with_boundaries(DURATION_BOUNDARIES_S.to_vec())
             .build();
-        Self { duration, views }
+        let metrics = Self { duration, views: Arc::default() };
+        metrics.observe_queries(&meter);
+        metrics
     }
 
     /// `view` is a name from the catalog, so that the label's values are bounded.
     pub fn answered(&self, view: Option<Arc<str>>, result: Result<CacheStatus, &Problem>, took: Duration) {
         let view = view.unwrap_or_else(|| "none".into());
-        let counts = self.views.of(&view);
+        let queries = self.of(&view);
         let count = match result {
-            Ok(status) => &counts.answered[status as usize],
-            Err(problem) => &counts.failed[failure(problem)],
+            Ok(status) => &queries.answered[status as usize],
+            Err(problem) => &queries.failed[failure(problem)],
         };
         count.fetch_add(1, Ordering::Relaxed);
-        self.duration.record(took.as_secs_f64(), &[KeyValue::new("view", view)]);
+        queries.duration.record(took.as_secs_f64());
     }
-}
 
-impl Views {
-    fn of(&self, view: &Arc<str>) -> Arc<Counts> {
-        if let Some(counts) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(view) {
-            return counts.clone();
+    fn of(&self, view: &Arc<str>) -> Arc<Queries> {
+        if let Some(queries) = self.views.read().unwrap_or_else(PoisonError::into_inner).get(view) {
+            return queries.clone();
         }
-        self.0.write().unwrap_or_else(PoisonError::into_inner).entry(view.clone()).or_default().clone()
+        let new = || {
+            let duration = self.duration.bind(&[KeyValue::new("view", view.clone())]);
+            Arc::new(Queries { answered: Default::default(), failed: Default::default(), duration })
+        };
+        let mut views = self.views.write().unwrap_or_else(PoisonError::into_inner);
+        views.entry(view.clone()).or_insert_with(new).clone()
     }
 
-    fn each(&self, mut tell: impl FnMut(&Arc<str>, &Counts)) {
-        let views = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        views.iter().for_each(|(view, counts)| tell(view, counts));
+    fn each(&self, mut tell: impl FnMut(&Arc<str>, &Queries)) {
+        let views = self.views.read().unwrap_or_else(PoisonError::into_inner);
+        views.iter().for_each(|(view, queries)| tell(view, queries));
     }
 
-    fn observe(&self, meter: &Meter) {
-        let views = self.clone();
+    fn observe_queries(&self, meter: &Meter) {
+        let metrics = self.clone();
         meter
             .u64_observable_counter("queries")
             .with_description("Queries by view and outcome.")
@@ -107,21 +107,21 @@ impl Views {
                     let labels = [KeyValue::new("view", view.clone()), KeyValue::new("outcome", outcome)];
                     counter.observe(count, &labels);
                 };
-                views.each(|view, counts| {
-                    observe(view, "ok", counts.answered.iter().map(load).sum());
-                    for (outcome, count) in FAILURES.into_iter().zip(&counts.failed) {
+                metrics.each(|view, queries| {
+                    observe(view, "ok", queries.answered.iter().map(load).sum());
+                    for (outcome, count) in FAILURES.into_iter().zip(&queries.failed) {
                         observe(view, outcome, load(count));
                     }
                 });
             })
             .build();
-        let views = self.clone();
+        let metrics = self.clone();
         meter
             .u64_observable_counter("cache_lookups")
             .with_description("Answers by what the cache had for them: hit, miss, stale or bypass.")
             .with_callback(move |counter| {
-                views.each(|view, counts| {
-                    for (status, count) in CacheStatus::ALL.into_iter().zip(&counts.answered) {
+                metrics.each(|view, queries| {
+                    for (status, count) in CacheStatus::ALL.into_iter().zip(&queries.answered) {
                         let result = KeyValue::new("result", status.word());
                         counter.observe(load(count), &[KeyValue::new("view", view.clone()), result]);
                     }

@@ -27,7 +27,6 @@ use crate::{
     reader::{Answer, CacheStatus, Reader},
 };
 
-#[derive(Clone)]
 pub struct App {
     pub reader: Reader,
     pub metrics: Metrics,
@@ -46,20 +45,20 @@ pub fn routes(app: App) -> Router {
         .route("/", get(catalog))
         .route("/{view}", get(list))
         .route("/{view}/{key}", get(row))
-        .with_state(app)
+        .with_state(Arc::new(app))
 }
 
 type Answered = Result<Response<Body>, Problem>;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-async fn catalog(State(app): State<App>) -> Answered {
+async fn catalog(State(app): State<Arc<App>>) -> Answered {
     Ok(Json(app.reader.catalog()?.describe()).into_response())
 }
 
 /// The document of the catalog as it is now. Its examples of keys are read like any query, and missing when
 /// there is no room for that or no database, or where they would tell everybody what only some may read.
-async fn document(State(app): State<App>, caller: Caller) -> Answered {
+async fn document(State(app): State<Arc<App>>, caller: Caller) -> Answered {
     let catalog = app.reader.catalog()?;
     let keys = match app.in_flight.try_acquire() {
         Ok(_permit) => openapi::some_keys(&app.reader, &catalog, &caller).await,
@@ -69,7 +68,7 @@ async fn document(State(app): State<App>, caller: Caller) -> Answered {
 }
 
 async fn row(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     path: Result<Path<(String, String)>, PathRejection>,
     caller: Caller,
     uri: Uri,
@@ -99,7 +98,7 @@ async fn row(
 }
 
 async fn list(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
     caller: Caller,
     uri: Uri,

@@ -7,7 +7,7 @@ mod lines;
 mod result;
 mod window;
 
-use std::{convert::Infallible, ops::ControlFlow, time::Duration};
+use std::{convert::Infallible, ops::ControlFlow, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -35,7 +35,7 @@ const CHUNK_BYTES: usize = 16 * 1024;
 const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 
 pub async fn import(
-    State(app): State<App>,
+    State(app): State<Arc<App>>,
     caller: Caller,
     headers: HeaderMap,
     body: Body,
@@ -83,7 +83,7 @@ fn check(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// An import under way. Its futures may be dropped at any point and made again.
 struct Import {
-    app: App,
+    app: Arc<App>,
     body: BoxStream<'static, Result<Bytes, axum::Error>>,
     lines: Lines,
     window: Window,
