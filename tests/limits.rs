@@ -2,11 +2,13 @@
 //! everything is as before. What single clients may do to a connection is tested beside the HTTP server.
 
 use std::{
+    cell::Cell,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use clap::Parser;
+use futures::future::join_all;
 use reqwest::StatusCode;
 use serde_json::json;
 use service_kit::Shutdown;
@@ -25,6 +27,7 @@ use crate::{
     harness::{Answer, Call, Place, Servers, World, until},
     instance::{pause, resume},
     issuer::Issuer,
+    wire::Wire,
 };
 
 /// More than any bound here.
@@ -51,10 +54,13 @@ impl Bounded {
     }
 
     async fn command_service(place: &Place, flags: &[&str]) -> Self {
+        Self::command_service_over(&place.servers.nats.url_as("command-service"), place, flags).await
+    }
+
+    async fn command_service_over(nats_url: &str, place: &Place, flags: &[&str]) -> Self {
         let state = temporary_folder().unwrap();
-        let (nats_url, folder) =
-            (place.servers.nats.url_as("command-service"), state.path().to_str().unwrap().to_owned());
-        let settings = ["--namespace", &place.namespace, "--nats-url", &nats_url, "--state-dir", &folder];
+        let folder = state.path().to_str().unwrap().to_owned();
+        let settings = ["--namespace", &place.namespace, "--nats-url", nats_url, "--state-dir", &folder];
         let config = command_service::Config::parse_from(["service"].iter().chain(&settings).chain(flags));
         let serve = |listener, shutdown| command_service::serve(listener, config, shutdown);
         Self { _state: state, ..Self::start(serve).await }
@@ -89,6 +95,32 @@ impl Bounded {
             tasks.spawn(async move { sender.send(call.send().await).unwrap() });
         }
         Crowd { tasks, answers }
+    }
+
+    /// Each client asks again once it is answered. At first there is room for all; then, before long, not any more.
+    async fn serves_until_it_refuses(
+        &self,
+        clients: usize,
+        request: impl Fn(&reqwest::Client, &str) -> Call,
+    ) {
+        let is_refused = Cell::new(false);
+        let asking = (0..clients).map(async |_| {
+            let (http, mut served) = (reqwest::Client::new(), 0);
+            while !is_refused.get() {
+                let answer = request(&http, &format!("http://{}", self.address)).send().await;
+                if answer.status.is_success() {
+                    served += 1;
+                } else {
+                    assert_eq!(answer.problem(), (503, "overloaded"));
+                    is_refused.set(true);
+                }
+            }
+            served
+        });
+        let served = timeout(Duration::from_secs(30), join_all(asking)).await.expect("somebody is refused");
+        let served: usize = served.into_iter().sum();
+        println!("{served} were served");
+        assert!(served > 0);
     }
 
     async fn stop(self) {
@@ -128,6 +160,12 @@ fn waiting_for(position: u64, id: Uuid) -> impl Fn(&reqwest::Client, &str) -> Ca
             .header("Min-Position", position)
             .header("Prefer", "wait=30")
     }
+}
+
+fn register(http: &reqwest::Client, url: &str) -> Call {
+    let name = format!("n{}", &Uuid::now_v7().simple().to_string()[12..]);
+    let body = json!({"email": format!("{name}@example.org"), "username": name});
+    Call::new(http.post(format!("{url}/accounts/register"))).json(&body)
 }
 
 #[tokio::test]
@@ -187,14 +225,45 @@ async fn queries_never_wait_without_bound_for_the_database() {
 }
 
 #[tokio::test]
+async fn queries_that_postgres_will_not_answer_soon_are_refused_at_once() {
+    let mut place = Place::new(Servers::shared().await).await;
+    let wire = Wire::to(&place.database_url).await;
+    place.database_url = wire.instead(&place.database_url);
+    // Nothing else has them refused before they have waited for long.
+    let bounds = ["--pool-size=2", "--max-in-flight=1000", "--acquire-timeout-ms=20000"];
+    let queries = Bounded::query_service(&place, &bounds).await;
+    let list_of_somebody = |http: &reqwest::Client, url: &str| {
+        let account = Uuid::now_v7();
+        Call::new(http.get(format!("{url}/orders?account_id={account}&sort=-placed_at")))
+    };
+
+    // Two connections answer some hundred lists a second.
+    wire.delay(Duration::from_millis(10));
+    queries.serves_until_it_refuses(CLIENTS, list_of_somebody).await;
+    wire.delay(Duration::ZERO);
+    assert_eq!(queries.crowd(1, list_of_somebody).next().await.status, StatusCode::OK);
+    queries.stop().await;
+}
+
+#[tokio::test]
+async fn commands_that_will_not_be_decided_soon_are_refused_at_once() {
+    let place = Place::new(Arc::new(Servers::start().await)).await;
+    let nats_url = place.servers.nats.url_as("command-service");
+    let wire = Wire::to(&nats_url).await;
+    let commands = Bounded::command_service_over(&wire.instead(&nats_url), &place, &[]).await;
+
+    // A frame, of whatever waits, takes a fifth of a second, and the queue has always room for 256.
+    wire.delay(Duration::from_millis(100));
+    commands.serves_until_it_refuses(3 * CLIENTS, register).await;
+    wire.delay(Duration::ZERO);
+    assert_eq!(commands.crowd(1, register).next().await.status, StatusCode::CREATED);
+    commands.stop().await;
+}
+
+#[tokio::test]
 async fn commands_beyond_the_bound_are_refused_at_once_and_those_within_are_decided() {
     let place = Place::new(Arc::new(Servers::start().await)).await;
     let commands = Bounded::command_service(&place, &["--queue-commands-max", "8"]).await;
-    let register = |http: &reqwest::Client, url: &str| {
-        let name = format!("n{}", &Uuid::now_v7().simple().to_string()[12..]);
-        let body = json!({"email": format!("{name}@example.org"), "username": name});
-        Call::new(http.post(format!("{url}/accounts/register"))).json(&body)
-    };
     // What is sent to the log meanwhile waits.
     pause(place.servers.nats.pid());
     let mut crowd = commands.crowd(CLIENTS, register);
