@@ -24,7 +24,7 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    harness::{Answer, Call, Place, Servers, World, until},
+    harness::{Answer, Call, Place, Servers, Service, World, until},
     instance::{pause, resume},
     issuer::Issuer,
     wire::Wire,
@@ -36,10 +36,8 @@ const BOUND: usize = 8;
 
 /// A service with bounds of its own.
 struct Bounded {
-    address: String,
+    service: Service,
     http: reqwest::Client,
-    shutdown: Shutdown,
-    task: tokio::task::JoinHandle<anyhow::Result<()>>,
     _state: tempfile::TempDir,
 }
 
@@ -70,18 +68,14 @@ impl Bounded {
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let shutdown = Shutdown::new();
-        let task = tokio::spawn(serve(listener, shutdown.clone()));
-        let http = reqwest::Client::new();
-        let service = Self { address, http, shutdown, task, _state: temporary_folder().unwrap() };
+        let service = Service::start(serve).await;
+        let service = Self { service, http: reqwest::Client::new(), _state: temporary_folder().unwrap() };
         until("the service is ready", async || service.get("/health/ready").send().await.status == 200).await;
         service
     }
 
     fn get(&self, path: &str) -> Call {
-        Call::new(self.http.get(format!("http://{}{path}", self.address)))
+        Call::new(self.http.get(format!("{}{path}", self.service.url)))
     }
 
     /// Sends a request of each of so many clients at once. The answers come as they are given.
@@ -90,7 +84,7 @@ impl Bounded {
         let mut tasks = JoinSet::new();
         for _ in 0..clients {
             // A client of its own has a connection of its own.
-            let call = request(&reqwest::Client::new(), &format!("http://{}", self.address));
+            let call = request(&reqwest::Client::new(), &self.service.url);
             let sender = sender.clone();
             tasks.spawn(async move { sender.send(call.send().await).unwrap() });
         }
@@ -107,7 +101,7 @@ impl Bounded {
         let asking = (0..clients).map(async |_| {
             let (http, mut served) = (reqwest::Client::new(), 0);
             while !is_refused.get() {
-                let answer = request(&http, &format!("http://{}", self.address)).send().await;
+                let answer = request(&http, &self.service.url).send().await;
                 if answer.status.is_success() {
                     served += 1;
                 } else {
@@ -123,9 +117,8 @@ impl Bounded {
         assert!(served > 0);
     }
 
-    async fn stop(self) {
-        self.shutdown.cancel();
-        self.task.await.unwrap().unwrap();
+    async fn stop(mut self) {
+        self.service.stop().await;
     }
 }
 
@@ -285,7 +278,8 @@ async fn a_command_whose_body_never_ends_is_not_waited_for() {
         ("/accounts/register", "application/json", "malformed-json"),
         ("/commands", "application/x-ndjson", "import-interrupted"),
     ] {
-        let mut client = TcpStream::connect(&commands.address).await.unwrap();
+        let mut client =
+            TcpStream::connect(commands.service.url.trim_start_matches("http://")).await.unwrap();
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: {media_type}\r\n\
              content-length: 1000\r\n\r\n{{"
