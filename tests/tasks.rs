@@ -3,6 +3,7 @@
 mod by_hand;
 mod cancelling;
 mod delayed;
+mod encrypted;
 mod letters;
 mod outage;
 mod policies;

@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 use anyhow::{bail, ensure};
 use clap::{Args, Parser, builder::RangedU64ValueParser};
 use domain::policy::Definition;
-use reqwest::Url;
 use service_kit::{
     auth::AuthArgs,
     config::{ServiceArgs, listen_address},
     http::HttpArgs,
 };
+use url::Url;
 
 use crate::{mail::MailArgs, pace::Thresholds, planner::Start};
 
@@ -36,8 +36,8 @@ pub struct Config {
     #[arg(long, env = "HEADWATER_POLICY_START", value_delimiter = ',', value_name = "POLICY=START")]
     pub policy_start: Vec<String>,
 
-    /// URL of the query-service, where addresses are looked up: one of http://, over a network that may be trusted, because
-    /// a task-worker speaks no TLS to it.
+    /// URL of the query-service, where addresses are looked up: https://, with the system's authorities or those that
+    /// SSL_CERT_FILE names, or http:// over a network that may be trusted.
     #[arg(long, env = "HEADWATER_QUERY_URL", default_value = "http://127.0.0.1:8082")]
     pub query_url: Url,
 

@@ -2,6 +2,7 @@
 //! two things at a time, and a referee who knows every request and every answer.
 //!
 //! `STORM_MINUTES` says how long it lasts, `HEADWATER_STORM_SEED=<seed of a run>` lets chance choose the same again:
+//! `HEADWATER_STORM_FAULTS=nats-server,disk full` only those that are called so:
 //! `STORM_MINUTES=60 cargo test --workspace --test system storm::whole -- --nocapture`.
 
 mod chaos;

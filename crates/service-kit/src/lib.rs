@@ -2,6 +2,7 @@
 //! (RFC 9457), health, telemetry and traces, what it says of its load, who may ask, the HTTP frame, the common parts of OpenAPI documents, and shutdown.
 
 pub mod auth;
+pub mod client;
 pub mod config;
 pub mod health;
 pub mod http;

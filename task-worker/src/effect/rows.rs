@@ -5,14 +5,23 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, ensure};
-use reqwest::{Client, RequestBuilder, StatusCode, Url};
+use anyhow::Context as _;
+use axum::{
+    body::Body,
+    http::{Request, StatusCode, header},
+};
 use serde_json::{Map, Value};
-use service_kit::trace::{self, TRACEPARENT};
+use service_kit::{
+    client::Client,
+    trace::{self, TRACEPARENT},
+};
+use url::Url;
 
 use super::EffectError;
 
-const TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+/// No row is near so large.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// How long the query-service may wait until the view shows the event that the task is owed for, in seconds.
 const WAIT_SECONDS: u32 = 5;
 
@@ -29,15 +38,11 @@ pub struct Rows {
 impl Rows {
     /// An error if it cannot be asked there, or if there is no token where there should be one.
     pub fn new(url: Url, token_file: Option<PathBuf>) -> anyhow::Result<Self> {
-        ensure!(
-            url.scheme() == "http",
-            "--query-url: expected a URL of http://, which a proxy beside the query-service may serve; not {}://",
-            url.scheme()
-        );
+        let client = Client::for_scheme(url.scheme()).context("--query-url")?;
         if let Some(file) = &token_file {
             std::fs::read_to_string(file).with_context(|| unreadable(file))?;
         }
-        Ok(Self { client: Client::builder().timeout(TIMEOUT).build()?, url, token_file })
+        Ok(Self { client, url, token_file })
     }
 
     /// As it is now: whoever issues it puts a new one there before it expires.
@@ -64,19 +69,26 @@ impl Rows {
             .pop_if_empty()
             .extend([view, key]);
         url.query_pairs_mut().append_pair("fields", &columns.join(","));
-        let request = self
-            .client
-            .get(url)
+        let mut request = Request::get(url.as_str())
             .header("Min-Position", position)
             .header("Prefer", format!("wait={WAIT_SECONDS}"));
-        let mut request = self.token().await?.into_iter().fold(request, RequestBuilder::bearer_auth);
+        if let Some(token) = self.token().await? {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
         if let Some(span) = trace::current() {
             request = request.header(TRACEPARENT, trace::traceparent(&span));
         }
-        let not_now = |error: reqwest::Error| EffectError::NotNow(format!("the query-service: {error}"));
-        let answer = request.send().await.map_err(not_now)?;
+        let not_now =
+            |error: &dyn std::fmt::Display| EffectError::NotNow(format!("the query-service: {error}"));
+        let request = request.body(Body::empty()).map_err(|error| {
+            EffectError::Unavailable(format!("the query-service cannot be asked: {error}"))
+        })?;
+        let answer = self.client.ask(request, ANSWER_TIME_MAX, ANSWER_BYTES_MAX).await;
+        let answer = answer.map_err(|error| not_now(&format_args!("{error:#}")))?;
         match answer.status() {
-            StatusCode::OK => answer.json().await.map(Some).map_err(not_now),
+            StatusCode::OK => {
+                serde_json::from_slice(answer.body()).map(Some).map_err(|error| not_now(&error))
+            }
             StatusCode::NOT_FOUND => Ok(None),
             // The next token may be taken; no task is lost for want of one.
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
@@ -105,8 +117,8 @@ mod tests {
 
     #[test]
     fn what_it_cannot_speak_is_refused_at_the_start_and_not_for_every_task() {
-        let error = Rows::new("https://queries.example".parse().unwrap(), None).err().unwrap();
-        assert!(error.to_string().contains("--query-url"), "{error}");
+        let error = Rows::new("ftp://queries.example".parse().unwrap(), None).err().unwrap();
+        assert!(format!("{error:#}").contains("--query-url: expected a URL of http://"), "{error:#}");
         assert!(Rows::new("http://queries.example".parse().unwrap(), None).is_ok());
     }
 }

@@ -84,6 +84,10 @@ pub fn deck(random: &mut Random) -> Vec<Fault> {
     for (from, to) in LINKS {
         deck.extend([Fault::Freeze(from, to), Fault::Cut(from, to), Fault::Delay(from, to)]);
     }
+    if let Ok(only) = std::env::var("HEADWATER_STORM_FAULTS") {
+        deck.retain(|fault| only.split(',').any(|part| fault.to_string().contains(part)));
+        assert!(!deck.is_empty(), "no fault is called like HEADWATER_STORM_FAULTS={only}");
+    }
     random.shuffle(&mut deck);
     deck
 }

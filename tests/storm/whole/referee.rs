@@ -20,7 +20,7 @@ use super::{
     world::{World, tasks},
 };
 use crate::{
-    copies::are_current,
+    copies::{are_current, info},
     history::{Attempt, Checked, History},
     smtp::Received,
     tasks::is_idle,
@@ -77,7 +77,12 @@ impl Referee {
         attempts: Vec<Attempt>,
     ) -> Result<(), String> {
         let log = &world.log;
-        until("the log stands still", async || stands_still(log).await).await?;
+        if let Err(complaint) = until("the log stands still", async || stands_still(log).await).await {
+            return Err(format!(
+                "{complaint}; its copies: {:?}",
+                info(log).await.and_then(|info| info.cluster)
+            ));
+        }
         let findings = replay::check(log, |_| ()).await.map_err(|error| format!("replay check: {error}"))?;
         if !findings.is_clean() {
             return Err(format!("replay check: {} findings, {}", findings.count, some(&findings.first)));

@@ -193,13 +193,17 @@ impl World {
         state_of(self.folder.path(), &self.disks, number)
     }
 
-    /// What the services have logged last.
+    /// What the services and nodes of NATS have logged last.
     pub fn said(&self) -> String {
-        let services = self.members.iter().filter(|member| matches!(member.process, Process::Service(_)));
-        let said = services.map(|member| {
-            let all = member.service().said();
+        let said = self.members.iter().filter_map(|member| {
+            let all = match &member.process {
+                Process::Service(service) => service.said(),
+                Process::Nats(_) => fs::read_to_string(nats_log(self.folder.path(), member.number)).ok()?,
+                _ => return None,
+            };
             let lines: Vec<&str> = all.lines().rev().take(40).collect();
-            format!("== {}\n{}\n", member.name(), lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
+            let lines: Vec<&str> = lines.into_iter().rev().collect();
+            Some(format!("== {}\n{}\n", member.name(), lines.join("\n")))
         });
         said.collect()
     }
@@ -210,6 +214,10 @@ fn state_of(folder: &Path, disks: &[(Role, usize, Disk)], number: usize) -> std:
     disk.map_or_else(|| folder.join(format!("state-{number}")), |(_, _, disk)| disk.path().join("state"))
 }
 
+fn nats_log(folder: &Path, number: usize) -> std::path::PathBuf {
+    folder.join(format!("nats-{number}.log"))
+}
+
 /// Three nodes, the last of which has a small disk of its own, where one can be made.
 async fn nats(folder: &Path, making: &mut Making) -> NatsCluster {
     if let Some(disk) = Disk::mount(DISK_BYTES) {
@@ -217,7 +225,7 @@ async fn nats(folder: &Path, making: &mut Making) -> NatsCluster {
     }
     let configs = (1..=3).map(|number| {
         let disk = making.disks.first().filter(|_| number == 3).map(|(_, _, disk)| disk.path().to_owned());
-        let log = folder.join(format!("nats-{number}.log"));
+        let log = nats_log(folder, number);
         let folder = disk.unwrap_or_else(|| folder.join(format!("nats-{number}")));
         ServerConfig { log, ..ServerConfig::within(folder).unwrap() }
     });

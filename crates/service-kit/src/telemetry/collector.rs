@@ -10,18 +10,21 @@ use std::{
 };
 
 use async_trait::async_trait;
+use axum::body::Body;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use tokio::runtime::Handle;
 
+use crate::client::Client;
+
 /// What takes longer than this to be sent is given up.
 const SEND_TIME_MAX: Duration = Duration::from_secs(5);
-/// More of an answer is not read.
+/// All that an answer may say is how much was not taken.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Collector {
-    client: reqwest::Client,
+    client: Client,
     runtime: Handle,
     is_away: Arc<AtomicBool>,
 }
@@ -29,9 +32,8 @@ pub struct Collector {
 impl Collector {
     /// Sends in the runtime that this is called in.
     pub fn new() -> Self {
-        let client = reqwest::Client::builder().timeout(SEND_TIME_MAX).build();
         Self {
-            client: client.expect("a client without TLS needs nothing"),
+            client: Client::for_scheme("http").expect("without TLS nothing is needed"),
             runtime: Handle::current(),
             is_away: Arc::default(),
         }
@@ -61,20 +63,11 @@ impl HttpClient for Collector {
     /// Called by threads outside of any runtime, one a signal.
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let client = self.client.clone();
-        let sending = self.runtime.spawn(async move {
-            let mut answer =
-                client.execute(request.try_into()?).await.map_err(reqwest::Error::without_url)?;
-            let mut body = Vec::new();
-            // All that it may say is how much of it was not taken.
-            while body.len() < ANSWER_BYTES_MAX
-                && let Some(more) = answer.chunk().await?
-            {
-                body.extend_from_slice(&more);
-            }
-            Ok::<_, HttpError>(Response::builder().status(answer.status()).body(body.into())?)
-        });
+        let request = request.map(Body::from);
+        let sending =
+            self.runtime.spawn(async move { client.ask(request, SEND_TIME_MAX, ANSWER_BYTES_MAX).await });
         let sent = match sending.await {
-            Ok(sent) => sent,
+            Ok(sent) => sent.map_err(HttpError::from),
             Err(ended) => Err(ended.into()),
         };
         self.note(match &sent {

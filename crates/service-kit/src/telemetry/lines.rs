@@ -40,7 +40,7 @@ pub(super) fn start(format: LogFormat, collected: Option<&SdkLoggerProvider>) {
         }
     };
     // What sending a line has to say would be the next line.
-    let is_not_sending = |target: &str| !["hyper", "reqwest"].iter().any(|sender| target.starts_with(sender));
+    let is_not_sending = |target: &str| !["hyper", "rustls"].iter().any(|sender| target.starts_with(sender));
     let collected = collected.map(|provider| {
         OpenTelemetryTracingBridge::new(provider)
             .with_filter(filter_fn(move |line| is_not_sending(line.target())))

@@ -12,7 +12,7 @@ use opentelemetry_sdk::{
     logs::SdkLoggerProvider,
     trace::{Config, Sampler, SdkTracerProvider},
 };
-use reqwest::Url;
+use url::Url;
 use uuid::Uuid;
 
 use super::collector::Collector;
