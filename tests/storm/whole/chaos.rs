@@ -129,11 +129,13 @@ impl Chaos {
     }
 
     fn deal(&mut self) -> Vec<Blow> {
-        let count = if self.random.percent(TWO_PERCENT) { 2 } else { 1 };
+        let mut count = if self.random.percent(TWO_PERCENT) { 2 } else { 1 };
         let mut blows: Vec<Blow> = Vec::new();
         while blows.len() < count {
             if self.deck.is_empty() {
                 self.deck = deck(&mut self.random);
+                // There may be only one that can be dealt.
+                count = count.min(self.deck.len());
             }
             let fault = self.deck.pop().expect("it was filled");
             let Some(blow) = Blow::aim(fault, &self.world, &mut self.random) else { continue };
