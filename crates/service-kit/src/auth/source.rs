@@ -18,7 +18,7 @@ const FETCH_TIME_MAX: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub enum Source {
     File(PathBuf),
-    Url(Uri, Client),
+    Url(Uri, Box<Client>),
 }
 
 impl Source {
@@ -36,7 +36,7 @@ impl Source {
         }
         ensure!(!authority.as_str().contains('@'), "--auth-jwks: keys are public, so their URL has no user");
         let client = Client::for_scheme(scheme).context("--auth-jwks")?;
-        Ok(Self::Url(uri, client))
+        Ok(Self::Url(uri, Box::new(client)))
     }
 
     /// The text of the key set.
