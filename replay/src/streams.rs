@@ -23,7 +23,7 @@ pub struct Stream {
     pub last_time: Timestamp,
     /// Of the events' data, as JSON.
     pub data_bytes: u64,
-    /// Between the first and the last; none if they are of one moment.
+    /// Between the first and the last; none if less than an hour lies there, which tells nothing of a day.
     pub events_per_day: Option<f64>,
 }
 
@@ -71,9 +71,8 @@ impl Stream {
     }
 
     fn rated(self) -> Self {
-        const SECONDS_PER_DAY: f64 = 86_400.0;
-        let days = self.last_time.duration_since(self.first_time).as_secs_f64() / SECONDS_PER_DAY;
-        let events_per_day = (days > 0.0).then(|| (self.events - 1) as f64 / days);
+        let hours = self.last_time.duration_since(self.first_time).as_secs_f64() / 3_600.0;
+        let events_per_day = (hours >= 1.0).then(|| (self.events - 1) as f64 / hours * 24.0);
         Self { events_per_day, ..self }
     }
 }

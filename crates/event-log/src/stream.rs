@@ -51,6 +51,8 @@ fn check(found: &Config, wanted: &Config) -> Result<(), LogError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -58,6 +60,8 @@ mod tests {
         let config = definition("test");
         assert_eq!((config.name.as_str(), config.subjects[0].as_str()), ("test_LOG", "test.log.0"));
         assert!(check(&config, &config).is_ok());
+        // A server whose disk was full damages what it has compressed, and reads this window anew at each start.
+        assert_eq!((config.compression, config.duplicate_window), (None, Duration::from_millis(100)));
     }
 
     #[test]

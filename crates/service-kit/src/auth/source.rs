@@ -1,12 +1,17 @@
 //! Where the keys come from: a file, or a URL.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, bail, ensure};
 use axum::{
     body::{Body, Bytes},
     http::{Request, StatusCode, Uri, header},
 };
+use tokio::{fs::File, io::AsyncReadExt, time::timeout};
 
 use crate::client::Client;
 
@@ -42,7 +47,7 @@ impl Source {
     /// The text of the key set.
     pub async fn fetch(&self) -> anyhow::Result<Bytes> {
         match self {
-            Self::File(path) => Ok(tokio::fs::read(path).await?.into()),
+            Self::File(path) => timeout(FETCH_TIME_MAX, read(path)).await.context("it takes too long")?,
             Self::Url(uri, client) => {
                 let request = Request::get(uri).header(header::ACCEPT, "application/json");
                 let answer = client.ask(request.body(Body::empty())?, FETCH_TIME_MAX, KEYS_BYTES_MAX).await?;
@@ -51,6 +56,14 @@ impl Source {
             }
         }
     }
+}
+
+/// No more of it than keys take, should it be no file of keys at all.
+async fn read(path: &Path) -> anyhow::Result<Bytes> {
+    let mut text = Vec::new();
+    File::open(path).await?.take(KEYS_BYTES_MAX as u64 + 1).read_to_end(&mut text).await?;
+    ensure!(text.len() <= KEYS_BYTES_MAX, "it has more than {KEYS_BYTES_MAX} bytes");
+    Ok(text.into())
 }
 
 fn is_this_machine(host: &str) -> bool {
@@ -93,5 +106,10 @@ mod tests {
             assert!(Source::parse(url).is_err(), "{url}");
         }
         assert!(matches!(Source::parse("keys.json"), Ok(Source::File(_))));
+    }
+    #[tokio::test]
+    async fn no_more_is_read_of_a_file_than_keys_take() {
+        let error = Source::parse("/dev/zero").unwrap().fetch().await.unwrap_err();
+        assert_eq!(error.to_string(), "it has more than 262144 bytes");
     }
 }

@@ -150,18 +150,10 @@ impl StateStore for Sent {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
 
-    #[derive(Parser)]
-    struct Service {
-        #[command(flatten)]
-        limits: HttpArgs,
-    }
-
     fn clients(flags: &[&str]) -> Clients {
-        Clients::new(&Service::parse_from(["service"].iter().chain(flags)).limits)
+        Clients::new(&HttpArgs::of(flags))
     }
 
     fn from(lists: &[&'static str]) -> HeaderMap {

@@ -160,21 +160,26 @@ impl HttpArgs {
 }
 
 #[cfg(test)]
+impl HttpArgs {
+    /// As a service has them that is started with these flags.
+    pub(super) fn of(flags: &[&str]) -> Self {
+        #[derive(clap::Parser)]
+        struct Service {
+            #[command(flatten)]
+            limits: HttpArgs,
+        }
+        <Service as clap::Parser>::parse_from(["service"].iter().chain(flags)).limits
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use axum::http::Request;
-    use clap::Parser;
 
     use super::*;
 
-    #[derive(Parser)]
-    struct Service {
-        #[command(flatten)]
-        limits: HttpArgs,
-    }
-
     fn check(url_bytes: usize, headers: usize, header_bytes: usize) -> Result<(), &'static str> {
-        let Service { limits } =
-            Service::parse_from(["service", "--http-head-bytes-max", "5000", "--http-headers-max", "20"]);
+        let limits = HttpArgs::of(&["--http-head-bytes-max", "5000", "--http-headers-max", "20"]);
         let mut request = Request::get(format!("/{}", "u".repeat(url_bytes - 1)));
         for _ in 0..headers {
             request = request.header("h", "v".repeat(header_bytes - "h: \r\n".len()));
