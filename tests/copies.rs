@@ -16,16 +16,24 @@ use crate::harness::until;
 
 /// What the servers say of the log's stream.
 pub async fn info(log: &EventLog) -> Option<Info> {
-    let stream = format!("{}_LOG", log.namespace());
+    info_of(log, &format!("{}_LOG", log.namespace())).await
+}
+
+async fn info_of(log: &EventLog, stream: &str) -> Option<Info> {
     let stream = jetstream::new(log.client().clone()).get_stream(stream).await;
     Some(stream.ok()?.cached_info().clone())
 }
 
-/// Whether each of three copies has all that the first has, so that whoever is read from knows everything.
+/// Whether each of three servers has everything of the log, so that whoever is read from knows everything, and of the
+/// writer's lease, which is in memory: before that, no other server may be lost.
 pub async fn are_current(log: &EventLog) -> bool {
-    let Some(cluster) = info(log).await.and_then(|info| info.cluster) else { return false };
-    cluster.replicas.len() == 2
-        && cluster.replicas.iter().all(|copy| copy.current && !copy.offline && copy.lag.unwrap_or(0) == 0)
+    let lease = format!("KV_{}_WRITER", log.namespace());
+    let of_log_and_lease = [info(log).await, info_of(log, &lease).await];
+    of_log_and_lease.into_iter().all(|info| {
+        let replicas = info.and_then(|info| info.cluster).map_or(vec![], |cluster| cluster.replicas);
+        replicas.len() == 2
+            && replicas.iter().all(|copy| copy.current && !copy.offline && copy.lag.unwrap_or(0) == 0)
+    })
 }
 
 /// Three servers, and a command-service whose log each of them has.
