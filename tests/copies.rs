@@ -25,7 +25,7 @@ async fn info_of(log: &EventLog, stream: &str) -> Option<Info> {
 }
 
 /// Whether each of three servers has everything of the log, so that whoever is read from knows everything, and of the
-/// writer's lease, which is in memory: before that, no other server may be lost.
+/// writer's lease: before that, a server that lost its store is none of the two that have to be there.
 pub async fn are_current(log: &EventLog) -> bool {
     let lease = format!("KV_{}_WRITER", log.namespace());
     let of_log_and_lease = [info(log).await, info_of(log, &lease).await];

@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 
 use async_nats::{
     Client,
-    jetstream::{self, kv, stream::StorageType},
+    jetstream::{self, kv},
 };
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -48,8 +48,8 @@ impl LeaseError {
     }
 }
 
-/// The bucket that the lease is kept in. It is in the server's memory: renewing must not cost the log an
-/// fsync, and a lease that is lost with the server is simply taken again.
+/// The bucket that the lease is kept in. It is on disk, though nothing in it is worth keeping: a copy in memory is empty
+/// whenever its server starts, so that of three servers two that are well would not always be enough.
 pub struct Lease {
     bucket: kv::Store,
     me: Instance,
@@ -70,7 +70,6 @@ impl Lease {
             bucket,
             description: description.into(),
             max_age: LEASE_TIME,
-            storage: StorageType::Memory,
             num_replicas: replicas,
             ..Default::default()
         };

@@ -67,7 +67,7 @@ pub struct HttpArgs {
           value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
     pub http_answer_timeout_ms: u64,
 
-    /// Refusals because of load (503 `overloaded`) that are answered a second; more are held back, up to a second each,
+    /// Refusals because of load (503 `overloaded`) that are answered a second; more are held back, up to 5 s each,
     /// so that who asks again at once, and over and over, does not take the time of those who are served. 0: all at once.
     #[arg(long, env = "HEADWATER_HTTP_REFUSALS_PER_SECOND", default_value = "1000",
           value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
