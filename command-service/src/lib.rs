@@ -42,7 +42,7 @@ const WRITER_FINISH_TIME_MAX: Duration = Duration::from_secs(1);
 /// So long may a command wait for the writer, beside as long that those take which it is deciding.
 const QUEUE_WAIT_MAX: Duration = Duration::from_millis(30);
 /// However slow the writer is, so many commands may wait for it: enough for a frame that is worth its sync.
-const QUEUE_MIN: usize = 384;
+const QUEUE_MIN: usize = 256;
 
 /// The command-service takes commands over HTTP and appends their events to the log.
 #[derive(clap::Parser, Clone, Debug)]
