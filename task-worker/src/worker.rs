@@ -64,11 +64,7 @@ impl Worker {
     pub async fn run(mut self, shutdown: Shutdown) {
         let mut running = JoinSet::new();
         while !shutdown.is_cancelled() {
-            let worked = tokio::select! {
-                () = shutdown.cancelled() => break,
-                worked = self.work(&mut running) => worked,
-            };
-            if let Err(error) = worked {
+            if let Err(error) = self.work(&mut running, &shutdown).await {
                 tracing::warn!(%error, "the queue cannot be worked on");
                 self.health.fail(HEALTH, error.to_string());
             }
@@ -85,20 +81,25 @@ impl Worker {
         self.attempts.queue.flush().await;
     }
 
-    /// Ends only with an error.
-    async fn work(&mut self, running: &mut JoinSet<()>) -> Result<(), QueueError> {
+    /// Until shutdown.
+    async fn work(&mut self, running: &mut JoinSet<()>, shutdown: &Shutdown) -> Result<(), QueueError> {
         self.attempts.queue.ensure(self.replicas).await?;
         self.attempts.queue.ensure_consumers(&self.policies).await?;
         let mut hints = self.attempts.queue.hints().await?;
         self.health.pass(HEALTH);
-        loop {
+        while !shutdown.is_cancelled() {
             while running.try_join_next().is_some() {}
             self.status.under_way(running.len());
+            // Never broken off: a task that is on its way here would be nobody's until the queue gives it out again.
             let pause = self.step(running).await?;
             if !pause.is_zero() {
-                self.wait(running, &mut hints, pause).await;
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    () = self.wait(running, &mut hints, pause) => {}
+                }
             }
         }
+        Ok(())
     }
 
     /// Begins what may be begun; how long there is nothing more to begin.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use async_nats::jetstream;
+use futures::TryStreamExt as _;
 use serde_json::json;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -93,6 +95,14 @@ impl Storm {
     }
 }
 
+/// How many tasks the queue has given to a worker, and has not heard of since.
+async fn given_out(world: &World) -> usize {
+    let log = world.place.log().await;
+    let tasks = jetstream::new(log.client().clone()).get_stream(format!("{}_TASKS", log.namespace())).await;
+    let consumers: Vec<_> = tasks.unwrap().consumers().try_collect().await.unwrap();
+    consumers.iter().map(|consumer| consumer.num_ack_pending).sum()
+}
+
 async fn until_under_way(worker: &Instance, count: usize) {
     until("many tasks are under way", async || {
         tasks(worker).await["under_way_here"].as_u64().unwrap() >= count as u64
@@ -131,6 +141,9 @@ async fn a_worker_that_is_asked_to_leave_finishes_what_is_under_way() {
     let leaving = async {
         for _ in 0..4 {
             until_under_way(&workers[0], CONCURRENCY / 2).await;
+            workers[0].stop().await;
+            // What nobody has would be given out again only after a while.
+            until("nothing is given out any more", async || given_out(world).await == 0).await;
             workers[0].restart().await;
         }
     };
