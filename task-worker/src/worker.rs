@@ -83,9 +83,8 @@ impl Worker {
 
     /// Until shutdown.
     async fn work(&mut self, running: &mut JoinSet<()>, shutdown: &Shutdown) -> Result<(), QueueError> {
-        self.attempts.queue.ensure(self.replicas).await?;
-        self.attempts.queue.ensure_consumers(&self.policies).await?;
-        let mut hints = self.attempts.queue.hints().await?;
+        let prepared = tokio::select! { () = shutdown.cancelled() => return Ok(()), prepared = self.prepare() => prepared };
+        let mut hints = prepared?;
         self.health.pass(HEALTH);
         while !shutdown.is_cancelled() {
             while running.try_join_next().is_some() {}
@@ -100,6 +99,13 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Makes the queue, if it is not there; what tells that there is something to do.
+    async fn prepare(&self) -> Result<Subscriber, QueueError> {
+        self.attempts.queue.ensure(self.replicas).await?;
+        self.attempts.queue.ensure_consumers(&self.policies).await?;
+        self.attempts.queue.hints().await
     }
 
     /// Begins what may be begun; how long there is nothing more to begin.
