@@ -8,6 +8,7 @@ mod server;
 mod about;
 mod clients;
 mod connection;
+mod lateness;
 mod observed;
 mod open_files;
 mod pace;
@@ -27,10 +28,12 @@ use axum::{
     routing::get,
 };
 use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub(crate) use about::METRICS;
 use clients::Clients;
+use lateness::Lateness;
 pub use limits::HttpArgs;
 use observed::Observed;
 use pace::Pace;
@@ -81,6 +84,9 @@ pub async fn serve(
     let observed = Observed::new(if tls.is_some() { "https" } else { "http" });
     let clients = Arc::new(Clients::new(limits));
     let pace = Arc::new(Pace::new(limits.http_refusals_per_second));
+    let lateness = Arc::new(Lateness::default());
+    let watched = lateness.clone();
+    let _watching = AbortOnDropHandle::new(tokio::spawn(async move { watched.watch().await }));
     let framed = |routes: Router, load, auth| {
         let router = routes
             .route(&format!("{PROBLEMS}{{code}}"), get(problem_page))
@@ -89,7 +95,8 @@ pub async fn serve(
             .layer((observed.clone(), CatchPanicLayer::custom(panicked)));
         let (health, clients) = (health.clone(), clients.clone());
         let (observed, pace, tls) = (observed.clone(), pace.clone(), tls.clone());
-        server::Served { router, health, load, auth, clients, observed, pace, tls }
+        let lateness = lateness.clone();
+        server::Served { router, health, load, auth, clients, observed, lateness, pace, tls }
     };
     let Some(address) = admin else {
         let routes = routes.merge(about).merge(about::metrics());

@@ -7,15 +7,15 @@ mod encrypted;
 mod leaving;
 mod server;
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use axum::http::StatusCode;
 use futures::future::join_all;
-use server::{Answer, Client, Server, until};
+use server::{Answer, Client, PATIENCE, Server, until};
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 /// Less than any patience of the tests, and much more than a step of theirs takes.
@@ -84,6 +84,32 @@ async fn who_is_refused_because_of_load_cannot_ask_again_at_once() {
     assert!(begun.elapsed() >= Duration::from_millis(300), "four of them at ten a second");
     // Who is served waits for none of that.
     assert_eq!(client.get("/small").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn when_all_would_wait_for_their_turn_some_are_refused_but_not_who_looks_after_the_service() {
+    let server = Server::start(&[]).await;
+    let refused = Cell::new(0);
+    let insisting = async || {
+        let mut client = server.client().await;
+        while refused.get() < 100 {
+            let answer = client.get("/busy").await;
+            if answer.status != StatusCode::OK {
+                assert_eq!(answer.problem(), (503, "overloaded".into()));
+                assert_eq!(answer.header("retry-after"), "1");
+                refused.set(refused.get() + 1);
+            }
+        }
+    };
+    let looking = async {
+        let mut client = server.client().await;
+        while refused.get() < 100 {
+            assert_eq!(client.get("/health/live").await.status, StatusCode::OK);
+        }
+    };
+    let insisting = join_all((0..600).map(|_| insisting()));
+    timeout(PATIENCE, async { tokio::join!(insisting, looking) }).await.expect("a hundred are refused");
+    server.is_well_and_empty().await;
 }
 
 #[tokio::test]

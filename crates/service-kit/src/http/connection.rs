@@ -11,7 +11,7 @@ use std::{
 
 use axum::{
     body::{Body, HttpBody},
-    http::{HeaderValue, Request, Response, header},
+    http::{HeaderValue, Request, Response, header, request::Parts},
     response::IntoResponse,
 };
 use bytes::Bytes;
@@ -34,7 +34,10 @@ use crate::{
     Shutdown,
     auth::Caller,
     load::is_shed,
-    problem::{Problem, kinds::ANSWER_TIMEOUT},
+    problem::{
+        Problem,
+        kinds::{ANSWER_TIMEOUT, OVERLOADED},
+    },
 };
 
 /// Answers the requests of one connection, until the client leaves or is too slow; after `shutdown`, only the
@@ -90,7 +93,7 @@ async fn answer(
 ) -> Result<Response<AnswerBody>, Infallible> {
     let (head, body) = request.into_parts();
     let mut observed = served.observed.begin(&head);
-    let mut answer = match limits.check_head(&head) {
+    let mut answer = match limits.check_head(&head).and_then(|()| check_load(served, &head)) {
         Err(problem) => problem.into_response(),
         Ok(()) => {
             let load = served.load.as_ref().filter(|_| !is_the_frames(head.uri.path()));
@@ -114,6 +117,15 @@ async fn answer(
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(answer.map(|body| AnswerBody { body, _turn: turn }))
+}
+
+/// Refuses a request that would only wait, and make others wait, with all the others.
+fn check_load(served: &Served, head: &Parts) -> Result<(), Problem> {
+    if !served.lateness.is_lasting() || is_unlimited(head.uri.path()) {
+        return Ok(());
+    }
+    served.load.as_ref().inspect(|load| load.shed());
+    Err(Problem::new(OVERLOADED, "There is more to answer than the processors can.").retry_after(1))
 }
 
 /// The answer of the routes to a caller that is known and has not sent too much, or why it is not.

@@ -14,8 +14,8 @@ use tokio::{
 };
 
 use super::{
-    clients::Clients, connection, limits::HttpArgs, observed::Observed, open_files, pace::Pace,
-    refusal::Refusals, tls::Tls,
+    clients::Clients, connection, lateness::Lateness, limits::HttpArgs, observed::Observed, open_files,
+    pace::Pace, refusal::Refusals, tls::Tls,
 };
 use crate::{Health, Shutdown, auth::Auth, load::Load, telemetry};
 
@@ -34,6 +34,7 @@ pub struct Served {
     pub auth: Auth,
     pub clients: Arc<Clients>,
     pub observed: Observed,
+    pub lateness: Arc<Lateness>,
     /// Of refusals.
     pub pace: Arc<Pace>,
     /// Connections are encrypted.

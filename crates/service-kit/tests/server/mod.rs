@@ -30,7 +30,7 @@ use tokio::{
 };
 
 /// Nothing that a test waits for takes this long, unless it never comes.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 /// More than all buffers between a server and a client hold.
 pub const LARGE_BYTES: usize = 64 << 20;
 /// Longer than any limit of a test with streams.
@@ -155,6 +155,7 @@ fn routes(gate: Arc<Gate>) -> Router {
         .route("/ticks", get(async move || ticks()))
         .route("/never", get(std::future::pending::<()>))
         .route("/held", get(held))
+        .route("/busy", get(async || std::thread::sleep(Duration::from_micros(200))))
         .route("/full", get(async || Problem::new(OVERLOADED, "As many as there is room for are here.")))
         .route("/echo/{text}", get(async |Path(text): Path<String>| text))
         .route("/length", post(async |body: Bytes| body.len().to_string()))
