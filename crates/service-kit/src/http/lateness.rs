@@ -17,9 +17,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const LATE: Duration = Duration::from_millis(30);
 /// What is late for a shorter time is a hiccup.
 const LASTING: Duration = Duration::from_millis(100);
-/// Fewer connections, and whatever else is waited for, cannot make each other late. If turns are, then because something
-/// else has the processors, and to answer less would not help.
-const TASKS_MIN: usize = 256;
+/// Fewer connections, and whatever else is waited for, cannot make each other late for long. If turns are, then because
+/// something else has the processors, and to answer less would not help.
+const TASKS_MIN: usize = 1_024;
 
 #[derive(Default)]
 pub struct Lateness {
@@ -107,7 +107,7 @@ mod tests {
         let mut tasks = JoinSet::new();
         let lateness = watched(&mut tasks);
         assert!(!lateness.is_lasting());
-        let many = busy(TASKS_MIN, Duration::from_micros(200));
+        let many = busy(TASKS_MIN, Duration::from_micros(50));
         until(&lateness, true).await;
         drop(many);
         until(&lateness, false).await;
