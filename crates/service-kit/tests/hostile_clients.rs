@@ -109,7 +109,7 @@ async fn when_all_would_wait_for_their_turn_some_are_refused_but_not_who_looks_a
     };
     // From then on so many files may be open.
     assert_eq!(server.client().await.get("/small").await.status, StatusCode::OK);
-    let insisting = join_all((0..1_400).map(|_| insisting()));
+    let insisting = join_all((0..1_100).map(|_| insisting()));
     timeout(PATIENCE, async { tokio::join!(insisting, looking) }).await.expect("a hundred are refused");
     server.is_well_and_empty().await;
 }

@@ -155,7 +155,7 @@ fn routes(gate: Arc<Gate>) -> Router {
         .route("/ticks", get(async move || ticks()))
         .route("/never", get(std::future::pending::<()>))
         .route("/held", get(held))
-        .route("/busy", get(async || std::thread::sleep(Duration::from_micros(200))))
+        .route("/busy", get(async || std::thread::sleep(Duration::from_micros(20))))
         .route("/full", get(async || Problem::new(OVERLOADED, "As many as there is room for are here.")))
         .route("/echo/{text}", get(async |Path(text): Path<String>| text))
         .route("/length", post(async |body: Bytes| body.len().to_string()))
